@@ -1,0 +1,52 @@
+# Everything runs in this folder's own .venv; tools/env.sh makes it and keeps it current.
+#   make PYTHON=/path/to/python3.12 demo     another Python than the first fitting one on the PATH
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test install dev notebooks prepare readme readme-check clean distclean
+
+export PYTHON
+unexport PYTHONPATH PYTHONHOME
+
+PY := .venv/bin/python
+DEMO := --alpha --trimap --sheet
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+demo: ## install, cut out the portraits in data/portraits, write them to out/demo
+	@bash tools/env.sh runtime
+	@.venv/bin/dim_cutout data/portraits --out out/demo $(DEMO)
+	@echo
+	@echo "The cut-outs are in out/demo; all of them on one sheet: out/demo/contact_sheet.png"
+
+test: ## install with the dev extras, check and run all notebooks, run the tests
+	@bash tools/env.sh dev
+	@$(PY) tools/dev.py check
+	@$(PY) tools/dev.py pytest
+
+install: ## only install what the library needs
+	@bash tools/env.sh runtime
+
+dev: ## only install what the authors need
+	@bash tools/env.sh dev
+
+notebooks: dev ## run all notebooks in place, then clean them (NB=nbs/01_data_prep.ipynb for one)
+	@$(PY) tools/dev.py notebooks $(NB)
+
+prepare: dev ## clean the notebooks, export the library and make README.md
+	@$(PY) tools/dev.py prepare
+
+readme: dev ## make README.md from nbs/index.ipynb
+	@$(PY) tools/dev.py readme
+
+readme-check: dev ## does README.md match nbs/index.ipynb?
+	@$(PY) tools/dev.py readme --check
+
+clean: ## remove what the commands wrote
+	@rm -rf out build dist nbs/*_cutout.png *.egg-info .pytest_cache .hypothesis _docs _proc
+	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf
+
+distclean: clean ## remove the environment too
+	@rm -rf .venv
