@@ -146,3 +146,12 @@ def show_results(x:MattingImage, y:Trimap, samples, outs, ctxs=None, max_n=4, nr
 @dispatch
 def show_results(x:MattingInput, y:Alpha, samples, outs, ctxs=None, max_n=4, nrows=None, ncols=None, figsize=None, **kwargs):
     return _show_stage(samples, outs, ctxs, max_n, figsize, **kwargs)
+
+# %% ../nbs/00_tensors.ipynb #e8c5b223
+@dispatch
+def show_batch(x:MattingInput, y:tuple, samples, ctxs=None, max_n=4, nrows=None, ncols=None, figsize=None, **kwargs):
+    return _show_stage(samples, None, ctxs, max_n, figsize, **kwargs)
+
+@dispatch
+def show_results(x:MattingInput, y:tuple, samples, outs, ctxs=None, max_n=4, nrows=None, ncols=None, figsize=None, **kwargs):
+    return _show_stage(samples, outs, ctxs, max_n, figsize, **kwargs)
