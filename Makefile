@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test install dev notebooks prepare readme readme-check clean distclean
+.PHONY: help demo test test-browser install dev notebooks prepare readme readme-check clean distclean
 
 export PYTHON
 unexport PYTHONPATH PYTHONHOME
@@ -25,6 +25,9 @@ test: ## install with the dev extras, check and run all notebooks, run the tests
 	@bash tools/env.sh dev
 	@$(PY) tools/dev.py check
 	@$(PY) tools/dev.py pytest
+
+test-browser: dev ## drive the inspector in a real browser (needs Debian's chromium and chromium-driver)
+	@bash tests/browser/run.sh $(PY)
 
 install: ## only install what the library needs
 	@bash tools/env.sh runtime

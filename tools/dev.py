@@ -123,7 +123,8 @@ def notebooks(*paths):
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
-    os.environ['JUPYTER_PREFER_ENV_PATH'] = '1'
+    from dim_nb.inspect import strip_widgets
+    os.environ.update(JUPYTER_PREFER_ENV_PATH='1', PYTHONWARNINGS='ignore')
     for p in [Path(o).resolve() for o in paths] or sorted((ROOT/'nbs').glob('*.ipynb')):
         print(f'== {p.name}', flush=True)
         nb = nbformat.read(p, 4)
@@ -136,6 +137,7 @@ def notebooks(*paths):
             for k in ('tags', 'execution'): c.metadata.pop(k, None)
         nb.metadata.pop('widgets', None)
         nbformat.write(nb, p)
+        strip_widgets(p)   # a widget without its kernel would show as an error
         print(f'{time.time()-t:.0f} s')
     prepare()
 
