@@ -519,14 +519,14 @@ def _check_width(name, w):
     if isinstance(w, bool) or not isinstance(w, (int, np.integer)) or w < 0:
         raise ValueError(f'{name}: a width in whole pixels, 0 or more, is needed; got {w!r}')
 
-# %% ../nbs/01_data_prep.ipynb #ccbffc55
+# %% ../nbs/01_data_prep.ipynb #108bd099
 def _check_alpha(alpha, name='alpha'):
     a = np.asarray(alpha)
     if a.ndim != 2: raise ValueError(f'{name}: one plane HxW is needed; got shape {a.shape}')
     if a.dtype == np.uint8: return a.astype(np.float32)/255
     if a.dtype == bool: return a.astype(np.float32)
     if a.dtype.kind != 'f': raise ValueError(f'{name}: float 0..1 or uint8 is needed; got {a.dtype}')
-    if a.size and not (a.min() >= 0 and a.max() <= 1): # also catches NaN
+    if a.size and not (a.min() >= -1e-5 and a.max() <= 1+1e-5): # also catches NaN; a resize may end at 1.0000001
         raise ValueError(f'{name}: values between 0 and 1 are needed; got {a.min()} to {a.max()}')
     return a
 
