@@ -10,7 +10,7 @@ export PYTHON
 unexport PYTHONPATH PYTHONHOME
 
 PY := .venv/bin/python
-DEMO := --alpha --trimap --sheet
+DEMO := --alpha --trimap --sheet --drop_alpha
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile

@@ -23,7 +23,7 @@ def _mean(d, w):
     "Weighted mean; 0 where no pixel counts"
     return (d*w).sum() / w.expand_as(d).sum().clamp(min=1e-6)
 
-# %% ../nbs/03_matting_unet.ipynb #db33ca2a
+# %% ../nbs/03_matting_unet.ipynb #26cd6c7e
 def alpha_loss(
     pred,     # Bx1xHxW predicted alpha
     target,   # Bx1xHxW true alpha
@@ -32,22 +32,7 @@ def alpha_loss(
     "Alpha-prediction loss (Xu et al., eq. 1 and 2): mean distance over the unknown region"
     return _mean(_distance(pred, target), weight)
 
-def compositional_loss(
-    pred, target, weight, # As in `alpha_loss`
-    fg, bg,               # Bx3xHxW true foreground and background colours, 0..1
-):
-    "Compositional loss (Xu et al., eq. 3): the same distance between the clean composite and the one that pred makes"
-    return _mean(_distance(composite(fg, bg, pred), composite(fg, bg, target)), weight)
-
-# %% ../nbs/03_matting_unet.ipynb #6d298621
-def alpha_loss(
-    pred,     # Bx1xHxW predicted alpha
-    target,   # Bx1xHxW true alpha
-    weight,   # Bx1xHxW: 1 in the unknown region, 0 (or a small weight) elsewhere
-):
-    "Alpha-prediction loss (Xu et al., eq. 1 and 2): mean distance over the unknown region"
-    return _mean(_distance(pred, target), weight)
-
+# %% ../nbs/03_matting_unet.ipynb #22b256e2
 def compositional_loss(
     pred, target, weight, # As in `alpha_loss`
     fg, bg,               # Bx3xHxW true foreground and background colours, 0..1

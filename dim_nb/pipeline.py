@@ -66,8 +66,8 @@ def foreground_colours(
     fg = (_resize(fg.astype(np.float32), alpha.shape)*255 + .5).astype(np.uint8)
     return np.where((alpha >= 1)[...,None], image, fg)
 
-# %% ../nbs/04a_pipeline.ipynb #14c835af
-WEIGHTS = Path(__file__).parent/'weights' if '__file__' in globals() else Path('../dim_nb/weights')
+# %% ../nbs/04a_pipeline.ipynb #295abd07
+WEIGHTS = (Path(__file__).parent if '__file__' in globals() else Path('../dim_nb')).resolve()/'weights'
 
 class PortraitMatter:
     "Photo → trimap → rough alpha → refined alpha → foreground colours"
