@@ -66,7 +66,7 @@ def foreground_colours(
     fg = (_resize(fg.astype(np.float32), alpha.shape)*255 + .5).astype(np.uint8)
     return np.where((alpha >= 1)[...,None], image, fg)
 
-# %% ../nbs/04a_pipeline.ipynb #295abd07
+# %% ../nbs/04a_pipeline.ipynb #a501435b
 WEIGHTS = (Path(__file__).parent if '__file__' in globals() else Path('../dim_nb')).resolve()/'weights'
 
 class PortraitMatter:
@@ -82,8 +82,10 @@ class PortraitMatter:
     ):
         "Load trained networks"
         import torch
-        from dim_nb.training import load_weights, keep_heap
-        from dim_nb.refine import RefineNet, trimap_unet, matting_unet
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', FutureWarning) # libraries warn each other while they are imported
+            from dim_nb.training import load_weights, keep_heap
+            from dim_nb.refine import RefineNet, trimap_unet, matting_unet
         keep_heap(); folder = Path(weights or WEIGHTS)
         device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         nets = dict(trimap=trimap_unet(), matting=matting_unet(), refine=RefineNet())
