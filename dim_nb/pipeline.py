@@ -149,15 +149,19 @@ def _check_args(p, a):
     if a.trimap_in and Path(a.trimap_in).is_file() and (len(a.input) > 1 or Path(a.input[0]).is_dir()): p.error('--trimap_in: one trimap file goes with one input file; give a folder of trimaps')
     if Path(a.out).exists() and not Path(a.out).is_dir(): p.error(f'--out {a.out}: is a file, a folder is needed')
 
-# %% ../nbs/04a_pipeline.ipynb #abcfec10
-def _stems(files):
-    "A name for each file's results, none twice"
-    seen, out = set(), []
+# %% ../nbs/04a_pipeline.ipynb #158b12b2
+def _stems(files, suffixes=('',), taken=()):
+    "A name for each file's results, such that no result overwrites another's"
+    used, out = set(taken), []
     for f in files:
         s, k = f.stem, 2
-        while s.lower() in seen: s = f'{f.stem}-{k}'; k += 1
-        seen.add(s.lower()); out.append(s)
+        while used & {f'{s}{x}'.lower() for x in suffixes}: s = f'{f.stem}-{k}'; k += 1
+        used |= {f'{s}{x}'.lower() for x in suffixes}; out.append(s)
     return out
+
+def _names(files, a):
+    on = dict(_alpha=a.alpha, _trimap=a.trimap, _bg=a.bg is not None)
+    return _stems(files, ['', *(k for k,v in on.items() if v)], ['contact_sheet'] if a.sheet else [])
 
 def _trimap_for(trimap_in, f):
     if trimap_in is None: return None
@@ -200,7 +204,7 @@ def _write_sheets(rows, out, page=40):
         for i,(name,row) in enumerate(part): sheet.paste(Image.fromarray(row), (0, 24+i*(h+20))); d.text((4, 26+i*(h+20)+h), name, fill='black')
         write_png(Path(out)/f'contact_sheet{f"_{k//page+1}" if k else ""}.png', sheet)
 
-# %% ../nbs/04a_pipeline.ipynb #c6980607
+# %% ../nbs/04a_pipeline.ipynb #9be71655
 def _load(p, a):
     "Load the networks, and run once on nothing, so that the first photograph's time is its own"
     t = time.perf_counter()
@@ -220,7 +224,7 @@ def dim_cutout(argv=None):
     files = image_files(a.input); failed, rows = [], []
     if not files: print(f'no images in {", ".join(a.input)}', file=sys.stderr); return 1
     Path(a.out).mkdir(parents=True, exist_ok=True); m = _load(p, a)
-    for i,(f,stem) in enumerate(zip(files, _stems(files)), 1):
+    for i,(f,stem) in enumerate(zip(files, _names(files, a)), 1):
         t = time.perf_counter()
         try:
             with warnings.catch_warnings(record=True) as caught:

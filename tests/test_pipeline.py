@@ -22,11 +22,11 @@ def odd_files(d, photo):
     im = Image.fromarray(photo); w, h = im.size
     exif = Image.Exif(); exif[274] = 6
     im.rotate(90, expand=True).save(d/'rotated.jpg', exif=exif)
-    im.quantize(64).save(d/'palette.png'); im.convert('L').save(d/'grey.png'); im.convert('LA').save(d/'grey_alpha.png')
+    im.quantize(64).save(d/'palette.png'); im.convert('L').save(d/'grey.png'); im.convert('LA').save(d/'with_alpha.png')
     im.convert('CMYK').save(d/'cmyk.jpg'); im.save(d/'UPPER.JPG'); im.save(d/'webp.webp'); im.save(d/'bmp.bmp')
     cv2.imwrite(str(d/'deep.png'), photo[...,::-1].astype(np.uint16)*257)
     im.resize((60, 80)).save(d/'tiny.png')
-    return {**{n: (w, h) for n in 'rotated.jpg palette.png grey.png grey_alpha.png cmyk.jpg UPPER.JPG webp.webp bmp.bmp deep.png'.split()}, 'tiny.png': (60, 80)}
+    return {**{n: (w, h) for n in 'rotated.jpg palette.png grey.png with_alpha.png cmyk.jpg UPPER.JPG webp.webp bmp.bmp deep.png'.split()}, 'tiny.png': (60, 80)}
 
 def bad_files(d, photo):
     Image.fromarray(photo).save(d/'whole.tmp', 'JPEG'); data = (d/'whole.tmp').read_bytes(); (d/'whole.tmp').unlink()
@@ -67,6 +67,16 @@ def test_same_stem_twice(tmp_path, photo):
     for n in ('me.jpg', 'me.png'): Image.fromarray(photo).resize((96, 96)).save(tmp_path/n)
     assert dim_cutout([str(tmp_path), '--out', str(tmp_path/'out'), '--device', 'cpu']) == 0
     assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['me-2.png', 'me.png']
+
+def test_one_input_named_as_anothers_alpha(tmp_path, photo):
+    for n in ('me.jpg', 'me_alpha.jpg', 'contact_sheet.jpg'): Image.fromarray(photo).resize((96, 96)).save(tmp_path/n)
+    assert dim_cutout([str(tmp_path), '--out', str(tmp_path/'out'), '--alpha', '--sheet', '--device', 'cpu']) == 0
+    assert sorted(p.name for p in (tmp_path/'out').iterdir()) == ['contact_sheet-2.png', 'contact_sheet-2_alpha.png', 'contact_sheet.png', 'me.png', 'me_alpha-2.png', 'me_alpha-2_alpha.png', 'me_alpha.png']
+
+def test_one_drawn_trimap_for_one_file(tmp_path, photo, matter):
+    Image.fromarray(photo).save(tmp_path/'p.jpg'); Image.fromarray(matter(photo).trimap).save(tmp_path/'t.png')
+    assert dim_cutout([str(tmp_path/'p.jpg'), '--out', str(tmp_path/'out'), '--trimap_in', str(tmp_path/'t.png'), '--device', 'cpu']) == 0
+    assert dim_cutout([str(tmp_path/'missing.jpg'), '--out', str(tmp_path/'out'), '--device', 'cpu']) == 1
 
 def test_never_overwrites_its_input(tmp_path, photo, capsys):
     Image.fromarray(photo).resize((96, 96)).save(tmp_path/'me.png'); before = (tmp_path/'me.png').read_bytes()
