@@ -10,7 +10,7 @@ __all__ = ['DATASETS', 'MissingDataset', 'DatasetInfo', 'data_dir', 'aisegment_d
            'coarsen_alpha', 'repair_folder', 'Sample', 'Composer', 'ComposeTransform', 'matting_dls', 'loader_speed',
            'dim_bench_loader']
 
-# %% ../nbs/01_data_prep.ipynb #2c52b1aa
+# %% ../nbs/01_data_prep.ipynb #e91e6483
 import concurrent.futures,errno,hashlib,json,multiprocessing,os,re,stat,subprocess,sys,tempfile,time,warnings,zipfile
 from collections import deque
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from fastai.torch_basics import *
 from fastai.data.core import *
 from .core import *
 from .tensors import *
+from .training import write_atomic
 
 # %% ../nbs/01_data_prep.ipynb #e4939eae
 class MissingDataset(FileNotFoundError):
@@ -210,13 +211,6 @@ def cache_dir()->Path: # `DIM_CACHE`, or ~/.cache/dim_nb
         warnings.warn(f'the cache folder {d} cannot be written ({e.strerror}); using {alt}. Set DIM_CACHE to a folder of your own')
         return alt
 
-# %% ../nbs/01_data_prep.ipynb #67f90e61
-def _write_text(path, text):
-    "Under a temporary name first, then renamed: a reader never meets half a file"
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try: tmp.write_text(text); os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
-
 # %% ../nbs/01_data_prep.ipynb #210c10e9
 def _cache_file(root, cache):
     root = Path(root).resolve()
@@ -243,7 +237,7 @@ def _look_at(todo, files, res, save, workers, progress):
     finally:
         if todo: save()
 
-# %% ../nbs/01_data_prep.ipynb #427e0f1c
+# %% ../nbs/01_data_prep.ipynb #705b943c
 def _examine(files, root, workers=None, cache=None, progress=True):
     "{path: (reason, detail, width, height)} of `files` {path: (stat, kind)}; looks only at what is new or changed"
     f = _cache_file(root, cache)
@@ -251,7 +245,8 @@ def _examine(files, root, workers=None, cache=None, progress=True):
     res = {p:tuple(known[p][3:]) for p in files if p in known and known[p][:3]==stamp[p]}
     for p,(st,_) in files.items():
         if not st.st_mode&0o444: res[p] = 'no read permission','its mode lets nobody read it',0,0   # root could, nobody else
-    save = lambda: _write_text(f, json.dumps(dict(version=1, files={p:[*stamp[p],*r] for p,r in res.items() if r[0] not in _PASSING})))
+    text = lambda: json.dumps(dict(version=1, files={p:[*stamp[p],*r] for p,r in res.items() if r[0] not in _PASSING}))
+    save = lambda: write_atomic(f, lambda tmp: tmp.write_text(text()))
     _look_at([p for p in files if p not in res], files, res, save, workers, progress)
     return res
 
@@ -702,7 +697,7 @@ def repair_folder(
     failed = {r[0] for r in rows}
     return [(p,d) for (p,a),d in zip(pairs,dst) if str(a) not in failed],_report(rows, top)
 
-# %% ../nbs/01_data_prep.ipynb #2f6877d0
+# %% ../nbs/01_data_prep.ipynb #970a851c
 def _alphas_top(pairs, out):
     top = Path(os.path.commonpath([a.parent.absolute() for _,a in pairs]))
     if top==out.absolute() or top in out.absolute().parents: raise ValueError(f'out: {out} lies among the alphas in {top}, which are never written to; name another folder')
@@ -712,7 +707,7 @@ def _same_settings(out, kw):
     "Note `kw` in the folder `out`, or refuse it if its files were made with others"
     f,mine = out/'repair.json',json.dumps(kw, sort_keys=True)
     out.mkdir(parents=True, exist_ok=True)
-    if not f.exists(): _write_text(f, mine)
+    if not f.exists(): write_atomic(f, lambda tmp: tmp.write_text(mine))
     elif f.read_text()!=mine: raise ValueError(f'out: {out} holds labels repaired with {f.read_text()}, not {mine}; name another folder')
 
 # %% ../nbs/01_data_prep.ipynb #05a807cf
@@ -865,7 +860,7 @@ class Composer:
         image = np.clip(image+.5,0,255).astype(np.uint8) if self.plain else _camera(image, rng)
         return Sample(image, alpha, self._trimap(alpha, rng), fg, bg)
 
-# %% ../nbs/01_data_prep.ipynb #2de04cac
+# %% ../nbs/01_data_prep.ipynb #76103130
 @patch
 def _trimap(self:Composer, alpha, rng):
     if self.stage == 'trimap': return alpha_to_trimap(alpha, self.width, self.width)
@@ -873,7 +868,7 @@ def _trimap(self:Composer, alpha, rng):
     return perturb_trimap(trimap, rng) if rng.random() < self.perturb else trimap
 
 @patch
-def _foreground(self:Composer, rng, which=None):
+def _foreground(self:Composer, rng):
     f,a = _load_rgba(self.cutouts[rng.integers(len(self.cutouts))])
     m = _matrix(*_keep_inside(a, *_window(a, rng, self.stage, self.size)), self.size, rng, 0 if self.plain else 15)
     return _warp(f,m,self.size).astype(np.float32), _warp(a,m,self.size).astype(np.float32)/255

@@ -110,22 +110,21 @@ def _train_parser():
     p.add_argument('--workers', type=int, default=0); p.add_argument('--seed', type=int, default=0)
     return p
 
-# %% ../nbs/04_refinement.ipynb #ae9d4ba3
+# %% ../nbs/04_refinement.ipynb #9cfaa47e
 def dim_train(argv=None):
     "Command: train a stage, resumable, and write its weights for shipping"
     a = _train_parser().parse_args(argv)
     if a.stage == 'refine' and not a.matting: _train_parser().error('refine needs --matting, the weights of the matting network')
     for k,v in STAGES[a.stage].items(): setattr(a, k, getattr(a,k) or v)
     keep_heap(); set_seed(a.seed)
-    opts = dict(plain=a.plain, hard=a.hard)
-    dls = stage_dls(a.stage if a.stage == 'trimap' else 'matting', _sources(a.data, a.cache), a.size, a.bs, a.samples, a.valid, a.workers, a.seed, **opts)
+    dls = stage_dls(a.stage if a.stage == 'trimap' else 'matting', _sources(a.data, a.cache), a.size, a.bs, a.samples, a.valid, a.workers, a.seed, plain=a.plain, hard=a.hard)
     matting = None
     if a.stage == 'refine': matting = matting_unet(); load_weights(matting, a.matting)
     learn = _stage_learner(a.stage, dls, not (a.scratch or a.init), matting, a.joint)
     if a.init: load_weights(learn.model.refine if a.stage == 'refine' else learn.model, a.init)
     args = {k: Path(v).name if k in ('init','matting') and v else v for k,v in vars(a).items() if k not in ('out','cache','workers','data','epochs')}
     lr = a.lr if a.stage == 'refine' else slice(a.lr/5, a.lr)
-    history = fit_resumable(learn, a.epochs, lr, a.out, args=args, seed=a.seed)
+    fit_resumable(learn, a.epochs, lr, a.out, args=args, seed=a.seed)
     export_run(a.out, learn, a.stage, a.joint)
 
 # %% ../nbs/04_refinement.ipynb #73310729
