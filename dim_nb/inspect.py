@@ -5,21 +5,23 @@
 # %% auto #0
 __all__ = ['LAYERS', 'BAR', 'GAP', 'PAINTS', 'enable_colab', 'Item', 'as_item', 'open_item', 'ClosedFormCutout',
            'ClosedFormMatter', 'missing', 'error_map', 'paint', 'resize_item', 'crop_item', 'to_bytes', 'send',
-           'titled', 'contact', 'scores', 'histogram', 'histogram_svg', 'pane_boxes', 'loupe_box', 'first_spot',
-           'Later', 'drawing', 'Inspector', 'inspect_mattes', 'paint_stroke', 'grow_band', 'shrink_band', 'tint',
-           'TrimapFixer', 'fix_trimap', 'strip_widgets']
+           'titled', 'contact', 'scores', 'scores_table', 'histogram', 'histogram_svg', 'pane_boxes', 'loupe_box',
+           'first_spot', 'Later', 'drawing', 'Inspector', 'inspect_mattes', 'paint_stroke', 'grow_band', 'shrink_band',
+           'tint', 'TrimapFixer', 'fix_trimap', 'strip_widgets']
 
-# %% ../nbs/00b_inspect.ipynb #8327950f
+# %% ../nbs/00b_inspect.ipynb #bec5908b
 import asyncio,base64,io,json,threading,time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass,replace
 from functools import cached_property,partial
 from pathlib import Path
 
-# %% ../nbs/00b_inspect.ipynb #ab12ad5b
+# %% ../nbs/00b_inspect.ipynb #3666030f
 import cv2,numpy as np
 import ipywidgets as widgets
+from IPython.display import display
 from ipycanvas import Canvas,MultiCanvas,hold_canvas
 from fastcore.basics import patch
 from PIL import Image,ImageDraw,ImageFont,ImageOps
@@ -35,7 +37,7 @@ def enable_colab(
     output.enable_custom_widget_manager()
     return True
 
-# %% ../nbs/00b_inspect.ipynb #4c0f6c9d
+# %% ../nbs/00b_inspect.ipynb #ccf1d427
 @dataclass
 class Item:
     "One result to look at; each field is an array, a path, a function that returns one, or None"
@@ -46,6 +48,7 @@ class Item:
     truth:object=None # HxW float 0..1, the true alpha
     foreground:object=None # HxWx3 uint8, estimated foreground colours
     name:str='' # Shown above the panes, and used in the names of saved files
+    true_trimap:object=None # HxW uint8, what the trimap should have been
 
 # %% ../nbs/00b_inspect.ipynb #363f4249
 _FIELDS = set(Item.__dataclass_fields__)
@@ -70,10 +73,10 @@ def as_item(
     if not isinstance(x, Item): x = Item(**_as_dict(x))
     return x if x.name else replace(x, name=Path(x.photo).stem if isinstance(x.photo,(str,Path)) else name)
 
-# %% ../nbs/00b_inspect.ipynb #6e38b261
+# %% ../nbs/00b_inspect.ipynb #4556acb1
 def _pic(x): return read_image(x, bg=None)
 def _matte(x): return x if isinstance(x,np.ndarray) and x.dtype==np.float32 and x.ndim==2 else read_alpha(x)
-_READ = dict(photo=_pic, trimap=read_trimap, rough=_matte, alpha=_matte, truth=_matte, foreground=_pic)
+_READ = dict(photo=_pic, trimap=read_trimap, true_trimap=read_trimap, rough=_matte, alpha=_matte, truth=_matte, foreground=_pic)
 
 def _each(item, f):
     "`item` with `f(name, value)` for every field that is there"
@@ -122,10 +125,10 @@ class ClosedFormMatter:
         alpha = estimate_alpha_cf(image/255, t/255) if 128 in known else t/255
         return ClosedFormCutout(image, t, alpha.clip(0,1).astype(np.float32))
 
-# %% ../nbs/00b_inspect.ipynb #d3d3c89e
-LAYERS = dict(photo='photo', trimap='trimap', rough='rough alpha', alpha='alpha', truth='truth',
+# %% ../nbs/00b_inspect.ipynb #f80afad7
+LAYERS = dict(photo='photo', trimap='trimap', true_trimap='true trimap', rough='rough alpha', alpha='alpha', truth='truth',
               rough_error='error of rough', error='error of alpha', cutout='cut-out')
-_NEEDS = dict(photo=(), trimap=('trimap',), rough=('rough',), alpha=('alpha',), truth=('truth',),
+_NEEDS = dict(photo=(), trimap=('trimap',), true_trimap=('true_trimap',), rough=('rough',), alpha=('alpha',), truth=('truth',),
               rough_error=('rough','truth'), error=('alpha','truth'), cutout=('alpha',))
 
 def missing(item, layer):
@@ -147,7 +150,7 @@ def error_map(
 # %% ../nbs/00b_inspect.ipynb #f6176f3a
 def _grey(a): return np.repeat(np.rint(a*255).astype(np.uint8)[...,None], 3, 2)
 
-# %% ../nbs/00b_inspect.ipynb #b82edf93
+# %% ../nbs/00b_inspect.ipynb #b4090ef4
 def paint(
     item:Item, # With arrays
     layer:str, # One of `LAYERS`
@@ -156,19 +159,19 @@ def paint(
 )->np.ndarray: # HxWx3 uint8
     "One layer of an item as a picture"
     if layer=='photo': return item.photo
-    if layer=='trimap': return overlay_trimap(item.photo, item.trimap, opacity)
+    if layer in ('trimap','true_trimap'): return overlay_trimap(item.photo, getattr(item,layer), opacity)
     if layer=='rough_error': return error_map(item.rough, item.truth)
     if layer=='error': return error_map(item.alpha, item.truth)
     if layer!='cutout': return _grey(getattr(item,layer))
     if backdrop is None: backdrop = checkerboard(*item.photo.shape[:2])
     return composite(item.photo if item.foreground is None else item.foreground, np.asarray(backdrop,np.uint8), item.alpha)
 
-# %% ../nbs/00b_inspect.ipynb #c3c41fbd
+# %% ../nbs/00b_inspect.ipynb #c86ec9fe
 def resize_item(item:Item, h:int, w:int)->Item:
-    "`item` at `h`x`w` px: the trimap by nearest neighbour, all else by area"
+    "`item` at `h`x`w` px: trimaps by nearest neighbour, all else by area"
     if item.photo.shape[:2]==(h,w): return item
     how = cv2.INTER_AREA if h<item.photo.shape[0] else cv2.INTER_LINEAR
-    return _each(item, lambda k,v: cv2.resize(v, (w,h), interpolation=cv2.INTER_NEAREST_EXACT if k=='trimap' else how))
+    return _each(item, lambda k,v: cv2.resize(v, (w,h), interpolation=cv2.INTER_NEAREST_EXACT if 'trimap' in k else how))
 
 def crop_item(item:Item, y:int, x:int, h:int, w:int)->Item:
     "The part of `item` whose upper left corner is at (`y`,`x`)"
@@ -192,8 +195,8 @@ def to_bytes(
     if fmt=='png': return cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION,1])[1].tobytes()
     return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY,quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])[1].tobytes()
 
-# %% ../nbs/00b_inspect.ipynb #9b8e7635
-_JPEG,_GREY = {'photo','trimap','cutout'},{'rough','alpha','truth'}
+# %% ../nbs/00b_inspect.ipynb #d1ecb5d3
+_JPEG,_GREY = {'photo','trimap','true_trimap','cutout'},{'rough','alpha','truth'}
 
 def send(
     img, # Image widget
@@ -229,25 +232,33 @@ def contact(
         y += h+GAP
     return out
 
-# %% ../nbs/00b_inspect.ipynb #de08798b
+# %% ../nbs/00b_inspect.ipynb #bcb9c33e
+_QUICK,_SLOW = (sad,mse,mad),(grad,conn)
+
 def scores(
     item:Item, # With arrays
+    metrics=_QUICK+_SLOW, # Functions (pred, target) -> number
     max_pixels:int=4_000_000, # No Grad and Conn above this
 )->dict: # {'rough'|'alpha': {metric: value}}, empty without truth
-    "The metrics of both alphas over the whole picture"
+    "Metrics of both alphas over the whole picture"
     if item.truth is None: return {}
-    fs = [sad,mse,mad] + ([grad,conn] if item.truth.size<=max_pixels else [])
+    fs = [f for f in metrics if f not in _SLOW or item.truth.size<=max_pixels]
     return {k:{f.__name__:float(f(getattr(item,k),item.truth)) for f in fs} for k in ('rough','alpha') if getattr(item,k) is not None}
 
-# %% ../nbs/00b_inspect.ipynb #8f2f88ac
-def _scores_html(item):
-    "A table of `scores`, or why there is none"
-    sc = scores(item)
-    if not sc: return 'No true alpha, so no metrics.' if item.truth is None else 'No alpha to measure.'
-    head = ''.join(f'<th style="padding:0 .6em;text-align:right">{o}</th>' for o in ('','SAD','MSE×10³','MAD×10³','Grad','Conn'))
-    cell = lambda v,m: '<td style="padding:0 .6em;text-align:right">'+('–' if v is None else f'{v*(1000 if m in ("mse","mad") else 1):.2f}')+'</td>'
+# %% ../nbs/00b_inspect.ipynb #bbf8aa9f
+def scores_table(
+    item:Item, # With arrays
+    sc:dict, # What `scores` gave
+    gap:str='–', # For what it did not give
+)->str: # HTML
+    "A table of scores, or why there is none"
+    if item.truth is None: return 'No true alpha, so no metrics.'
+    if not sc: return 'No alpha to measure.'
+    num = lambda v,m: gap if v is None else f'{v*(1000 if m in ("mse","mad") else 1):.2f}'
+    cell = lambda v,m: f'<td style="padding:0 .6em;text-align:right">{num(v,m)}</td>'
     row = lambda k: f'<tr><td>{LAYERS[k]}</td>'+''.join(cell(sc[k].get(m),m) for m in ('sad','mse','mad','grad','conn'))+'</tr>'
-    return f'<table style="line-height:1.5;white-space:nowrap">{head}{"".join(map(row,sc))}</table>'
+    head = ''.join(f'<th style="padding:0 .6em;text-align:right">{o}</th>' for o in ('','SAD','MSE×10³','MAD×10³','Grad','Conn'))
+    return f'<table style="line-height:1.5;white-space:nowrap"><tr>{head}</tr>{"".join(map(row,sc))}</table>'
 
 # %% ../nbs/00b_inspect.ipynb #fa5a1900
 _LINES = dict(rough=('#e08600','4 3'), alpha=('#2a7de1',''), truth=('#2a9d5c','1 3'))
@@ -299,52 +310,69 @@ def loupe_box(
     x,y = (min(max(0,int(s)-b//2),n-b) for s,b,n in zip(spot,(bw,bh),size))
     return x,y,bw,bh
 
-# %% ../nbs/00b_inspect.ipynb #a35e8ea5
+# %% ../nbs/00b_inspect.ipynb #5615bb92
 def first_spot(item:Item)->tuple: # (x, y), px
     "The spot that is worth a look: the worst error, an unknown pixel, or the centre"
     h,w = item.photo.shape[:2]
     s = max(1, max(h,w)//500)   # on a large photo every s-th pixel will do
-    best,truth,tri = (None if o is None else o[::s,::s] for o in (item.rough if item.alpha is None else item.alpha, item.truth, item.trimap))
-    maps = [] if best is None or truth is None else [cv2.blur(np.abs(best-truth), (9,9))]
+    rough,alpha,truth,tri = (None if o is None else o[::s,::s] for o in (item.rough,item.alpha,item.truth,item.trimap))
+    maps = [] if truth is None else [cv2.blur(np.abs(o-truth), (9,9)) for o in (alpha,rough) if o is not None]
     if tri is not None: maps.append(cv2.blur((tri==128).astype(np.float32), (31,31)))
     m = next((o for o in maps if o.max()>1e-3), None)
     if m is None: return w//2,h//2
     y,x = np.unravel_index(int(m.argmax()), m.shape)
     return int(x)*s,int(y)*s
 
-# %% ../nbs/00b_inspect.ipynb #3c21d653
+# %% ../nbs/00b_inspect.ipynb #29186aab
 class Later:
     "Jobs by name, run one at a time when the kernel is idle; the newest of a name wins"
-    def __init__(self): self.jobs,self.loop,self.due = {},None,float('inf')
+    def __init__(self): self.jobs,self.loop,self.due,self.live,self.hand = {},None,float('inf'),False,None
     def __call__(self, name, job, delay=.02):
-        self.jobs[name] = job
+        at = min(time.monotonic()+delay, self.jobs.get(name,(float('inf'),))[0])
+        self.jobs[name] = at,job
         try: loop = asyncio.get_running_loop()
         except RuntimeError: return   # a script: `flush` does it
-        if loop is not self.loop or loop.time()+delay<self.due: self._wait(loop, delay)
+        if loop is not self.loop or at<self.due: self._wait(loop, at)
+    def drop(self, *names): [self.jobs.pop(o,None) for o in names]
     def flush(self):
         "Do at once all that waits"
         while self._one(): pass
 
-# %% ../nbs/00b_inspect.ipynb #c216e73b
+# %% ../nbs/00b_inspect.ipynb #1009c971
 @patch
-def _wait(self:Later, loop, delay):
-    self.loop,self.due = loop,loop.time()+delay
-    loop.call_later(delay, self._tick, loop, self.due)
+def _wait(self:Later, loop, at):
+    self.loop,self.due = loop,at
+    loop.call_later(max(.005,at-time.monotonic()), self._tick, loop, at)
 
 @patch
-def _tick(self:Later, loop, due):
-    if loop is not self.loop or due!=self.due: return   # an earlier timer, or another loop, has taken over
-    self.due = float('inf')
-    if len(self.jobs)>1: self._wait(loop, .005)
-    self._one()
+def _tick(self:Later, loop, at):
+    if loop is not self.loop or at!=self.due: return   # an earlier timer, or another loop, has taken over
+    self.due,self.live = float('inf'),True
+    try: self._one(time.monotonic()+.002)
+    finally:
+        self.live = False
+        if self.jobs and self.due==float('inf'): self._wait(loop, min(o[0] for o in [*self.jobs.values()]))
 
-# %% ../nbs/00b_inspect.ipynb #7843ff72
+# %% ../nbs/00b_inspect.ipynb #81af2aee
 @patch
-def _one(self:Later):
-    "Do the oldest job; was there one?"
-    with _LOCK: job = self.jobs.pop(next(iter(self.jobs),None), None)
+def _one(self:Later, now=float('inf')):
+    "Do the job that was due first, if it is due by `now`; was there one?"
+    with _LOCK:
+        name = min(self.jobs, key=lambda k: self.jobs[k][0], default=None)
+        job = None if name is None or self.jobs[name][0]>now else self.jobs.pop(name)[1]
     if job: job()
     return job is not None
+
+# %% ../nbs/00b_inspect.ipynb #1bff7383
+@patch
+def aside(self:Later, work, done):
+    "`done(work())`, the work on a thread while the kernel serves the mouse; during a `flush` at once"
+    if not self.live: return done(work())
+    self.hand = self.hand or ThreadPoolExecutor(1, 'later')
+    loop = self.loop
+    def back(f):
+        if not loop.is_closed(): loop.call_soon_threadsafe(lambda: done(f.result()))
+    self.hand.submit(work).add_done_callback(back)
 
 # %% ../nbs/00b_inspect.ipynb #f1b5911d
 _LOCK = threading.RLock()
@@ -354,17 +382,17 @@ def drawing():
     "Collect drawing commands and send them in one message, one thread at a time"
     with _LOCK, hold_canvas(): yield
 
-# %% ../nbs/00b_inspect.ipynb #adbabbbf
+# %% ../nbs/00b_inspect.ipynb #b4c58c6c
 class Inspector:
     "Any number of mattes, one at a time, layer by layer; display it, or read `.index`, `.shown`, `.spot`, `.ms`"
     def __init__(self, items, layers, width, height, backgrounds, save_to):
         single = isinstance(items,(dict,str,Path,Item,np.ndarray)) or hasattr(items,'alpha') or callable(items)
         self.items = [items] if single else items if isinstance(items,Sequence) or hasattr(items,'__getitem__') else list(items)
         if not len(self.items): raise ValueError('inspect_mattes: there is nothing to inspect')
-        self.W,self.H,self.backgrounds,self.save_to = width,height,backgrounds or {},Path(save_to)
+        self.W,self.H,self.backgrounds,self.save_to = width,height,dict(backgrounds or {}),Path(save_to)
         self.index,self.item,self.spot,self.where,self.told = 0,None,None,None,None
         self.pinned,self.held,self.pos,self.ms,self.sent = False,False,.5,0,0
-        self.opened,self.small,self.thumbs,self.panes,self.later = {},{},{},[],Later()
+        self.opened,self.small,self.thumbs,self.backs,self.panes,self.later = {},{},{},{},[],Later()
         self._controls(layers); self._pictures(); self._assemble(); self._wire()
         self.show()
 
@@ -383,7 +411,9 @@ def _controls(self:Inspector, layers):
     self.title,self.saved = widgets.HTML(layout=_auto()),widgets.HTML(layout=_auto())
     self._layer_controls(layers)
 
-# %% ../nbs/00b_inspect.ipynb #9ce8e3f2
+# %% ../nbs/00b_inspect.ipynb #79b1c9c7
+_ON = ('checkerboard','colour','own picture')   # what a cut-out can always lie on
+
 @patch
 def _layer_controls(self:Inspector, layers):
     "What to show and how"
@@ -393,17 +423,18 @@ def _layer_controls(self:Inspector, layers):
     self.left,self.right = (widgets.Dropdown(options=opts, value=v, layout=widgets.Layout(width='9.5em')) for v in ('photo','cutout'))
     self.wipe = widgets.FloatSlider(.5, min=0, max=1, step=.01, readout=False, layout=widgets.Layout(width='12em'))
     self.opacity = widgets.FloatSlider(.45, min=0, max=1, step=.05, continuous_update=False, layout=widgets.Layout(width='14em'))
-    self.on = widgets.Dropdown(options=['checkerboard','colour',*self.backgrounds], layout=widgets.Layout(width='10em'))
+    self.on = widgets.Dropdown(options=[*_ON,*self.backgrounds], layout=widgets.Layout(width='10em'))
     self.colour = widgets.ColorPicker(value='#2e8b57', concise=True, layout=widgets.Layout(width='2.5em'))
+    self.upload = widgets.FileUpload(accept='image/*', multiple=False, description='choose', layout=_auto())
     self.zoom = widgets.Dropdown(options=[('2×',2),('4×',4),('8×',8),('16×',16)], value=4, layout=widgets.Layout(width='5em'))
 
-# %% ../nbs/00b_inspect.ipynb #fc9bb41c
+# %% ../nbs/00b_inspect.ipynb #ade089e4
 @patch
 def _pictures(self:Inspector):
     "The canvases, the loupe, and the texts below them"
     fit = dict(max_width='100%', height='auto', align_self='flex-start')
     self.canvas = MultiCanvas(2, width=self.W, height=self.H, layout=widgets.Layout(**fit))
-    self.off = [Canvas(width=8,height=8) for _ in range(2)]   # the wipe's two pictures, never displayed
+    self.off = [Canvas(width=8,height=8) for _ in range(2)]   # the wipe's two pictures, never seen
     self.strip = Canvas(width=self.page*72, height=72, layout=widgets.Layout(**fit))
     self.strip_img,self.loupe = widgets.Image(format='jpeg'),widgets.Image(format='png', layout=widgets.Layout(margin='4px 0 0 0', **fit))
     self.readout,self.hist,self.table = widgets.HTML(layout=_auto()),widgets.HTML(layout=_auto()),widgets.HTML(layout=widgets.Layout(width='31em'))
@@ -412,17 +443,18 @@ def _pictures(self:Inspector):
 @patch(as_prop=True)
 def page(self:Inspector): return min(12, len(self.items))
 
-# %% ../nbs/00b_inspect.ipynb #3cae4b5c
+# %% ../nbs/00b_inspect.ipynb #22becddd
 @patch
 def _assemble(self:Inspector):
     "Put the parts together"
     self.side_row = _row(*self.toggles.values())
     self.wipe_row = _row(_label('left'),self.left,_label('right'),self.right,self.wipe)
     nav = _row(self.prev,self.number,_label(f'of {len(self.items)}'),self.next,self.title,self.saved)
-    look = _row(self.mode,_label('trimap'),self.opacity,_label('cut-out on'),self.on,self.colour,_label('loupe'),self.zoom,self.save_b)
+    look = _row(self.mode,_label('trimap'),self.opacity,_label('cut-out on'),self.on,self.colour,self.upload,_label('loupe'),self.zoom,self.save_b)
     below = widgets.HBox([self.table,self.hist], layout=widgets.Layout(flex_flow='row wrap', align_items='flex-start'))
-    many = [self.strip] if len(self.items)>1 else []
-    self.ui = widgets.VBox([nav,*many,look,self.side_row,self.wipe_row,self.canvas,self.loupe,self.readout,below], layout=widgets.Layout(overflow='visible'))
+    many,hide = [self.strip] if len(self.items)>1 else [],widgets.Layout(display='none')
+    unseen = widgets.Box(self.off if many else [*self.off,self.strip], layout=hide)   # Colab makes only what a page contains
+    self.ui = widgets.VBox([nav,*many,look,self.side_row,self.wipe_row,self.canvas,self.loupe,self.readout,below,unseen], layout=widgets.Layout(overflow='visible'))
 
 # %% ../nbs/00b_inspect.ipynb #b03a40ff
 @patch
@@ -443,13 +475,28 @@ def _forget(self:Inspector, limit=40e6):
     size = lambda: sum(o.photo.shape[0]*o.photo.shape[1] for o in self.opened.values())
     while len(self.opened)>1 and size()>limit: self.opened.pop(next(iter(self.opened)))
 
-# %% ../nbs/00b_inspect.ipynb #a5a5a3ef
+# %% ../nbs/00b_inspect.ipynb #b247c83c
 @patch
 def backdrop(self:Inspector, h:int, w:int):
     "The chosen background at `h`x`w`: a picture, a colour, or None for the checkerboard"
-    if self.on.value=='checkerboard': return None
-    if self.on.value=='colour': return tuple(int(self.colour.value.lstrip('#')[i:i+2],16) for i in (0,2,4))
-    return np.asarray(ImageOps.fit(Image.fromarray(_pic(self.backgrounds[self.on.value])), (w,h)))
+    on = self.on.value
+    if on in ('checkerboard','own picture'): return None   # its own name is chosen as soon as there is one
+    if on=='colour': return tuple(int(self.colour.value.lstrip('#')[i:i+2],16) for i in (0,2,4))
+    if (on,h,w) not in self.backs: self.backs = {(on,h,w):np.asarray(ImageOps.fit(Image.fromarray(_pic(self.backgrounds[on])), (w,h)))}
+    return self.backs[on,h,w]
+
+# %% ../nbs/00b_inspect.ipynb #aa365fe8
+@patch
+def uploaded(self:Inspector, *_):
+    "Lay cut-outs on the picture that was just chosen"
+    v = self.upload.value
+    if not v: return
+    name,content = (v[0]['name'],v[0]['content']) if isinstance(v,tuple) else [(k,o['content']) for k,o in v.items()][-1]
+    try: self.backgrounds[name] = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(bytes(content)))).convert('RGB'))
+    except Exception as e: return setattr(self.saved, 'value', f'<b>{name}</b>: {e}')
+    self.backs = {}
+    self.on.options = [*_ON,*self.backgrounds]
+    self.on.value = name
 
 # %% ../nbs/00b_inspect.ipynb #8f5b797a
 @patch
@@ -459,7 +506,7 @@ def reduced(self:Inspector, h:int, w:int)->Item:
     if key not in self.small: self.small = {key:resize_item(self.item,h,w)}
     return self.small[key]
 
-# %% ../nbs/00b_inspect.ipynb #5b2779d2
+# %% ../nbs/00b_inspect.ipynb #c9216105
 @patch(as_prop=True)
 def wiping(self:Inspector): return self.mode.value=='wipe'
 
@@ -472,7 +519,7 @@ def shown(self:Inspector):
 @patch
 def _key(self:Inspector, layer, h, w):
     "All that the look of a pane depends on"
-    own = dict(trimap=self.opacity.value, cutout=(self.on.value,self.colour.value)).get(layer)
+    own = dict(trimap=self.opacity.value, true_trimap=self.opacity.value, cutout=(self.on.value,self.colour.value)).get(layer)
     return self.index,id(self.item),layer,h,w,own
 
 # %% ../nbs/00b_inspect.ipynb #c0beb424
@@ -531,14 +578,14 @@ def _bar(self:Inspector, x, y, w, text, right=''):
     c.text_align = 'left'; c.fill_text(text, x+6, y-7, w-12)
     if right: c.text_align = 'right'; c.fill_text(right, x+w-6, y-7, w/2)
 
-# %% ../nbs/00b_inspect.ipynb #40b55fb4
+# %% ../nbs/00b_inspect.ipynb #ef132cbb
 @patch
 def _put(self:Inspector, c, img, x, y, w, h, lacks):
     "The picture, or what it lacks, on canvas `c`"
     if not lacks: return c.draw_image(img, x, y, w, h)
     c.fill_style = '#8a8a8a'; c.fill_rect(x, y, w, h)
     c.fill_style = '#000000'; c.text_align = 'center'; c.font = '14px sans-serif'
-    c.fill_text('no '+' and no '.join(lacks), x+w/2, y+h/3, w-8)
+    c.fill_text('no '+' and no '.join(LAYERS[k] for k in lacks), x+w/2, y+h/3, w-8)
     c.font = '12px sans-serif'
 
 # %% ../nbs/00b_inspect.ipynb #8f1ca657
@@ -570,20 +617,20 @@ def move_wipe(self:Inspector, pos:float):
     if self.wiping:
         with drawing(): self._draw_wipe()
 
-# %% ../nbs/00b_inspect.ipynb #6fbc54a2
+# %% ../nbs/00b_inspect.ipynb #9b66e39d
 @patch
 def _lens(self:Inspector, layer, box, w, h):
     "The loupe's picture of one layer"
     if missing(self.item,layer): return np.full((h,w,3), 138, np.uint8)
     x,y,bw,bh = box
-    back = self.backdrop(*self.boxes[0][:1:-1])
+    back = self.backdrop(*self.boxes[0][:1:-1]) if layer=='cutout' else None
     s,z = self.boxes[0][2]/self.item.photo.shape[1],self.zoom.value
     if isinstance(back,np.ndarray): back = cv2.resize(back[int(y*s):int((y+bh)*s)+1,int(x*s):int((x+bw)*s)+1], (bw,bh))
     pic = paint(crop_item(self.item,y,x,bh,bw), layer, self.opacity.value, back)
     pic = pic.repeat(z,0).repeat(z,1)[:h,:w]
     return np.pad(pic, ((0,h-pic.shape[0]),(0,w-pic.shape[1]),(0,0)), constant_values=138)
 
-# %% ../nbs/00b_inspect.ipynb #15832341
+# %% ../nbs/00b_inspect.ipynb #aa464d79
 @patch
 def look(self:Inspector, *_, h=120):
     "Magnify `.spot` in every pane, and say what is there"
@@ -591,9 +638,10 @@ def look(self:Inspector, *_, h=120):
     ph,pw = self.item.photo.shape[:2]
     w = (W-GAP*(n-1))//n
     box = loupe_box(self.spot, (pw,ph), w, h, self.zoom.value)
-    strip = np.zeros((h,W,4), np.uint8)   # the gaps stay transparent
-    for i,o in enumerate(self.shown):
-        strip[:,i*(w+GAP):i*(w+GAP)+w] = cv2.cvtColor(self._lens(o,box,w,h), cv2.COLOR_RGB2BGRA)
+    pics = [self._lens(o,box,w,h) for o in self.shown]
+    if n>4: pics = [titled(p,LAYERS[o]) for p,o in zip(pics,self.shown)]
+    strip = np.zeros((len(pics[0]),W,4), np.uint8)   # the gaps stay transparent
+    for i,p in enumerate(pics): strip[:,i*(w+GAP):i*(w+GAP)+w] = cv2.cvtColor(p, cv2.COLOR_RGB2BGRA)
     self.loupe.value = cv2.imencode('.png', strip, [cv2.IMWRITE_PNG_COMPRESSION,1])[1].tobytes()
     self._frames(box, pw)
     self.readout.value = self._values()
@@ -611,40 +659,52 @@ def _frames(self:Inspector, box, pw):
                 c.stroke_style = col
                 c.stroke_rect(x+bx*s-d, y+by*s-d, bw*s+2*d, bh*s+2*d)
 
-# %% ../nbs/00b_inspect.ipynb #bad7ceb0
+# %% ../nbs/00b_inspect.ipynb #653607aa
 @patch
 def _values(self:Inspector):
     "Colour, trimap and alphas at the spot"
     it,(x,y) = self.item,self.spot
-    tri = '' if it.trimap is None else f' · trimap {dict(zip((0,128,255),("background","unknown","foreground")))[int(it.trimap[y,x])]}'
+    code = dict(zip((0,128,255),('background','unknown','foreground')))
+    tri = ''.join(f' · {LAYERS[k]} {code[int(getattr(it,k)[y,x])]}' for k in ('trimap','true_trimap') if getattr(it,k) is not None)
     al = ''.join(f' · {LAYERS[k]} <b>{getattr(it,k)[y,x]:.3f}</b>' for k in ('rough','alpha','truth') if getattr(it,k) is not None)
     return f'x {x}, y {y} · RGB {" ".join(map(str,it.photo[y,x]))}{tri}{al}' + (' · pinned' if self.pinned else '')
 
-# %% ../nbs/00b_inspect.ipynb #99a66680
+# %% ../nbs/00b_inspect.ipynb #a91c9208
 @patch
 def _texts(self:Inspector):
     "Title and rows of controls; histogram and metrics later"
     it = self.item
     self.side_row.layout.display,self.wipe_row.layout.display = ('none','') if self.wiping else ('','none')
-    self.colour.layout.display = '' if self.on.value=='colour' else 'none'
+    self.colour.layout.display,self.upload.layout.display = ('' if self.on.value==o else 'none' for o in _ON[1:])
     h,w = it.photo.shape[:2]
     self.title.value = f'<b>{self.problem}</b>' if self.problem else f'<b>{it.name}</b> · {w}×{h}'
     self.number.value = self.index+1
     if self.told is not it: self._about(it)
 
-# %% ../nbs/00b_inspect.ipynb #a88ab4e4
+# %% ../nbs/00b_inspect.ipynb #21f4610d
 @patch
 def _about(self:Inspector, it):
     "What concerns the item, however it is shown"
     self.told,self.table.value = it,'…'
-    self.later('histogram', partial(self._tell, it, self.hist, histogram_svg), .1)
-    self.later('scores', partial(self._tell, it, self.table, _scores_html))
+    self.later.drop('histogram','scores')
+    self.later('histogram', lambda: self._tell(it, self.hist, histogram_svg(it)), .1)
+    self.later('scores', lambda: self._measure(it, {}, _QUICK), .15)
     self._show_strip()
 
-# %% ../nbs/00b_inspect.ipynb #9057ed6e
 @patch
-def _tell(self:Inspector, it, where, f):
-    if it is self.item: where.value = f(it)
+def _tell(self:Inspector, it, where, text):
+    if it is self.item: where.value = text
+
+# %% ../nbs/00b_inspect.ipynb #5c2f0e3f
+@patch
+def _measure(self:Inspector, it, sc, fs):
+    "Compute metrics aside, then show them; after the quick ones the slow ones"
+    def done(new):
+        if new is None: return
+        both = {k:{**sc.get(k,{}),**v} for k,v in new.items()}
+        self._tell(it, self.table, scores_table(it, both, '…' if fs is _QUICK and it.photo[...,0].size<=4_000_000 else '–'))
+        if fs is _QUICK and new: self.later('scores', lambda: self._measure(it, both, _SLOW), .2)
+    self.later.aside(lambda: scores(it,fs) if it is self.item else None, done)
 
 # %% ../nbs/00b_inspect.ipynb #3a9cd40a
 def _thumb(x, opened=None, n=68):
@@ -755,7 +815,7 @@ def redraw(self:Inspector):
     self.canvas._canvas_manager._current_canvas = None   # the new browser was not told which canvas is current
     self.show()
 
-# %% ../nbs/00b_inspect.ipynb #11d6e6d8
+# %% ../nbs/00b_inspect.ipynb #1e846cab
 @patch
 def _wire(self:Inspector):
     "Connect controls and canvases with what they do"
@@ -763,7 +823,7 @@ def _wire(self:Inspector):
     self.number.observe(lambda c: self.go(c['new']-1), 'value')
     for o in (self.mode,*self.toggles.values(),self.left,self.right,self.opacity,self.on,self.colour): o.observe(self.show, 'value')
     self.wipe.observe(lambda c: self.move_wipe(c['new']) if abs(c['new']-self.pos)>.006 else None, 'value')
-    self.zoom.observe(self.look, 'value')
+    self.zoom.observe(self.look, 'value'); self.upload.observe(self.uploaded, 'value')
     self.save_b.on_click(lambda _: self.save())
     _listen(self.canvas, self.mouse)
     for c in (self.canvas,self.strip): c.on_key_down(self.key)
@@ -793,13 +853,19 @@ def save(self:Inspector, path=None)->Path:
     self.saved.value = f'<span style="padding:0 .3em">wrote {path}</span>'
     return path
 
-# %% ../nbs/00b_inspect.ipynb #0eccd25e
+# %% ../nbs/00b_inspect.ipynb #f5b66c82
+_VIEW = 'application/vnd.jupyter.widget-view+json'
+
 def _bundle(ui, pic, text):
     "A widget's MIME bundle with a picture for front ends that have no kernel"
-    return {**ui._repr_mimebundle_(), 'image/jpeg':base64.b64encode(to_bytes(pic,quality=75)).decode(), 'text/plain':text}
+    return {_VIEW:dict(version_major=2,version_minor=0,model_id=ui.model_id), 'image/jpeg':base64.b64encode(to_bytes(pic,quality=75)).decode(), 'text/plain':text}
 
+# %% ../nbs/00b_inspect.ipynb #aeabe53a
 @patch
 def _repr_mimebundle_(self:Inspector, include=None, exclude=None): return _bundle(self.ui, self.picture(300), f"Inspector of {len(self.items)} items, at {self.item.name}")
+
+@patch
+def _ipython_display_(self:Inspector): display(self._repr_mimebundle_(), raw=True)
 
 # %% ../nbs/00b_inspect.ipynb #7b51095f
 def inspect_mattes(
@@ -1067,7 +1133,7 @@ def export(self:TrimapFixer, folder=None)->list: # Paths of trimap, alpha and cu
     self.saved.value = f'<span style="padding:0 .3em">wrote {", ".join(o.name for o in res)} to {folder}</span>'
     return res
 
-# %% ../nbs/00b_inspect.ipynb #e803f14f
+# %% ../nbs/00b_inspect.ipynb #34e49c6e
 @patch
 def picture(self:TrimapFixer, side:int=1600)->np.ndarray: # HxWx3 uint8
     "Trimap and alpha, at first and now, with titles"
@@ -1076,6 +1142,9 @@ def picture(self:TrimapFixer, side:int=1600)->np.ndarray: # HxWx3 uint8
 
 @patch
 def _repr_mimebundle_(self:TrimapFixer, include=None, exclude=None): return _bundle(self.ui, self.picture(300), f"TrimapFixer of {self.name}")
+
+@patch
+def _ipython_display_(self:TrimapFixer): display(self._repr_mimebundle_(), raw=True)
 
 # %% ../nbs/00b_inspect.ipynb #208a131f
 def fix_trimap(
@@ -1090,9 +1159,6 @@ def fix_trimap(
     "Paint background, unknown or foreground over a predicted trimap, and see the matte come right"
     enable_colab()
     return TrimapFixer(matter, image, truth, name, size, width, save_to)
-
-# %% ../nbs/00b_inspect.ipynb #9e7eb683
-_VIEW = 'application/vnd.jupyter.widget-view+json'
 
 # %% ../nbs/00b_inspect.ipynb #c2869111
 def strip_widgets(

@@ -1,5 +1,5 @@
 "The inspector and the fixer: what a notebook cell is the wrong place for"
-import ast,json
+import ast,asyncio,json,sys,types
 from pathlib import Path
 import numpy as np,pytest
 from hypothesis import given,settings,strategies as st
@@ -119,3 +119,76 @@ def test_history_is_bounded():
     assert len(fix.past)==50
     for _ in range(70): fix.undo()
     assert not fix.past and len(fix.future)==50
+
+def test_two_inspectors_share_nothing():
+    "What is done in one does not show in another, even over the same items"
+    items = [photo(8,8),photo(9,9),photo(10,10)]
+    a,b = inspect_mattes(items),inspect_mattes(items)
+    a.key('n'); a.key('w'); a.zoom.value,a.opacity.value = 8,.9; a.toggles['truth'].value = True
+    a.later.flush(); b.later.flush()
+    assert (b.index,b.wiping,b.zoom.value,b.opacity.value,b.toggles['truth'].value)==(0,False,4,.45,False)
+    assert not {id(o) for o in vars(a).values() if isinstance(o,(dict,list))}&{id(o) for o in vars(b).values() if isinstance(o,(dict,list)) and o is not items}
+
+def test_constructor_reads_one_file(monkeypatch):
+    "999 files: one is read for the first face, thumbnails come one page at a time"
+    import dim_nb.inspect as module
+    read,real = [],module._pic
+    monkeypatch.setattr(module, '_READ', {**module._READ, 'photo':lambda x: read.append(x) or real(photo(6,6))})
+    monkeypatch.setattr(module, '_thumb', lambda x,o=None,n=68: read.append(('thumb',x)))
+    insp = inspect_mattes([f'{i}.png' for i in range(999)])
+    assert read==['0.png']
+    insp.later.flush(); assert len(read)==1+12
+    insp.key('End'); insp.later.flush(); assert '998.png' in read and len(read)==1+12+1+3
+
+@pytest.fixture
+def colab(monkeypatch):
+    "A stand-in for google.colab that counts how often its widget manager was asked for"
+    asked,output = [],types.ModuleType('google.colab.output')
+    output.enable_custom_widget_manager = lambda: asked.append(1)
+    pkg = types.ModuleType('google.colab'); pkg.output = output
+    for k,v in {'google':types.ModuleType('google'),'google.colab':pkg,'google.colab.output':output}.items(): monkeypatch.setitem(sys.modules, k, v)
+    return asked
+
+def test_colab(colab, monkeypatch):
+    "Colab's widget manager is turned on before anything is shown, and widgets are displayed, which is where Colab marks them"
+    import dim_nb.inspect as module
+    t = np.zeros((8,8),np.uint8); t[:,4:] = 255
+    shown = []
+    monkeypatch.setattr(module, 'display', lambda data,raw=False: shown.append((data,raw)))
+    for w in (inspect_mattes(photo(8,8)), fix_trimap(ClosedFormMatter(t),photo(8,8))): w._ipython_display_()
+    assert enable_colab() and len(colab)==3
+    for data,raw in shown: assert raw and set(data)=={'application/vnd.jupyter.widget-view+json','image/jpeg','text/plain'}
+
+def test_all_canvases_are_in_the_page():
+    "Colab makes only the widgets that a page contains; one that waits for a canvas outside it would wait for ever"
+    def inside(w): return [w]+[p for o in (*getattr(w,'children',()),*getattr(w,'_canvases',())) for p in inside(o)]
+    for n in (1,2):
+        insp = inspect_mattes([photo(8,8)]*n)
+        assert {id(o) for o in (*insp.off,insp.strip,insp.canvas[0],insp.canvas[1])}<={id(o) for o in inside(insp.ui)}
+
+def test_metrics_do_not_hold_the_kernel_up(monkeypatch):
+    "In a running loop the metrics are computed on a thread; who leafs on does not wait for them"
+    import time,dim_nb.inspect as module
+    def slow(p, g): time.sleep(.3); return 7.
+    slow.__name__ = 'conn'
+    monkeypatch.setattr(module, '_SLOW', (slow,))
+    a = np.linspace(0,1,64,dtype=np.float32).reshape(8,8)
+    async def leaf():
+        insp = inspect_mattes([Item(photo(8,8),alpha=a,truth=a)]*2)
+        gaps,last,end = [],time.monotonic(),time.monotonic()+20
+        while '7.00' not in insp.table.value and time.monotonic()<end:
+            await asyncio.sleep(.01); gaps.append(time.monotonic()-last); last = time.monotonic()
+        return insp.table.value,sorted(gaps)[-3]
+    table,gap = asyncio.run(leaf())
+    assert '7.00' in table and gap<.25
+
+def test_static_picture_is_small():
+    "What stays in a saved notebook, at worst: four panes of noise, which JPEG cannot pack"
+    a = np.random.default_rng(0).random((600,800),np.float32)
+    insp = inspect_mattes(Item(photo(600,800),np.full((600,800),128,np.uint8),a,a,a))
+    assert len(insp._repr_mimebundle_()['image/jpeg'])<250_000
+
+def test_bad_upload_is_said():
+    insp = inspect_mattes(photo(8,8))
+    insp.upload = types.SimpleNamespace(value={'x.png':dict(content=b'no picture')}); insp.uploaded()
+    assert 'x.png' in insp.saved.value and insp.on.value=='checkerboard'

@@ -18,6 +18,11 @@ def until(f, what='', timeout=WAIT, every=.1):
         time.sleep(every)
     raise TimeoutError(f'not within {timeout} s: {what}' + (f' (last: {type(err).__name__}: {err})' if err else ''))
 
+def twice(f):
+    "`f()`, and once more if it fails: another port, a browser that was too slow to start"
+    try: return f()
+    except Exception as e: print(f'once more, after {type(e).__name__}: {str(e)[:200]}'); return f()
+
 def free_port():
     with socket.socket() as s: s.bind(('127.0.0.1',0)); return s.getsockname()[1]
 
@@ -32,8 +37,7 @@ def stop(p):
 class Lab:
     "A JupyterLab server of its own, with its own settings, in an own folder"
     def __init__(self, home, theme='JupyterLab Light'):
-        self.home,self.root,self.runtime = home,home/'root',home/'runtime'
-        self.port,self.token = free_port(),secrets.token_hex(16)
+        self.home,self.root,self.runtime,self.token = home,home/'root',home/'runtime',secrets.token_hex(16)
         for o in (self.root,self.runtime,home/'app'/'settings'): o.mkdir(parents=True, exist_ok=True)
         over = {'@jupyterlab/apputils-extension:themes':dict(theme=theme),
                 '@jupyterlab/apputils-extension:notification':dict(fetchNews='false',checkForUpdates=False),
@@ -41,18 +45,20 @@ class Lab:
         (home/'config'/'labconfig').mkdir(parents=True)
         (home/'settings').mkdir()
         (home/'config'/'labconfig'/'default_setting_overrides.json').write_text(json.dumps(over))
-        self.start()
+        twice(self.start)
 
     def start(self):
+        self.port = free_port()
         env = {**os.environ, 'JUPYTER_RUNTIME_DIR':str(self.runtime), 'JUPYTER_CONFIG_DIR':str(self.home/'config'), 'IPYTHONDIR':str(self.home/'ipython'),
-               'JUPYTERLAB_SETTINGS_DIR':str(self.home/'settings'), 'JUPYTERLAB_WORKSPACES_DIR':str(self.home/'workspaces'), 'PYTHONUNBUFFERED':'1'}
+               'JUPYTERLAB_SETTINGS_DIR':str(self.home/'settings'), 'JUPYTERLAB_WORKSPACES_DIR':str(self.home/'workspaces'), 'JUPYTER_PREFER_ENV_PATH':'1',
+               'PYTHONUNBUFFERED':'1', 'PYTHONWARNINGS':'ignore'}
         cmd = [sys.executable,'-m','jupyterlab','--no-browser','--allow-root','--ServerApp.ip=127.0.0.1',f'--ServerApp.port={self.port}','--ServerApp.port_retries=0',
-               f'--IdentityProvider.token={self.token}',f'--ServerApp.root_dir={self.root}','--LabApp.expose_app_in_browser=True','--LabApp.news_url=','--MultiKernelManager.default_kernel_name=python3']
+               f'--IdentityProvider.token={self.token}',f'--ServerApp.root_dir={self.root}','--LabApp.expose_app_in_browser=True','--JupyterNotebookApp.expose_app_in_browser=True','--LabApp.news_url=','--MultiKernelManager.default_kernel_name=python3']
         self.log = open(self.home/'server.log','wb')
         self.proc = subprocess.Popen(cmd, env=env, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
         try: until(lambda: self.proc.poll() is not None or self.api('status'), 'the server answers')
         except TimeoutError: self.close(); raise
-        if self.proc.poll() is not None: raise RuntimeError((self.home/'server.log').read_text()[-2000:])
+        if self.proc.poll() is not None: self.close(); raise RuntimeError((self.home/'server.log').read_text()[-2000:])
 
     def url(self, path): return f'http://127.0.0.1:{self.port}/{path}'
 
@@ -104,6 +110,6 @@ def browser(home, width=1400, height=1400):
     for a in ('--headless=new','--no-sandbox','--disable-dev-shm-usage','--disable-gpu','--no-first-run','--disable-background-networking','--force-color-profile=srgb',
               f'--window-size={width},{height}',f'--user-data-dir={home/"chrome"}'): o.add_argument(a)
     o.set_capability('goog:loggingPrefs', dict(browser='ALL'))
-    d = webdriver.Chrome(options=o, service=Service(drv, log_output=str(home/'driver.log')))
+    d = twice(lambda: webdriver.Chrome(options=o, service=Service(drv, log_output=str(home/'driver.log'))))
     d.set_page_load_timeout(120); d.set_script_timeout(WAIT)
     return d
