@@ -21,12 +21,14 @@ demo: ## install, cut out the portraits in data/portraits, write them to out/dem
 	@echo
 	@echo "The cut-outs are in out/demo; all of them on one sheet: out/demo/contact_sheet.png"
 
-test: ## install with the dev extras, check and run all notebooks, run the tests
+test: ## install with the dev extras, check and run all notebooks, run the tests, drive the inspector in a browser
 	@bash tools/env.sh dev
 	@$(PY) tools/dev.py check
 	@$(PY) tools/dev.py pytest
+	@echo "== 6/6 the inspector in a browser"
+	@if [ -n "$${NO_BROWSER:-}" ]; then echo "left out: NO_BROWSER is set"; else bash tests/browser/run.sh $(PY); fi
 
-test-browser: dev ## drive the inspector in a real browser (needs Debian's chromium and chromium-driver)
+test-browser: dev ## drive the inspector in a real browser (installs Debian's chromium and chromium-driver where it may)
 	@bash tests/browser/run.sh $(PY)
 
 install: ## only install what the library needs

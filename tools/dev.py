@@ -82,7 +82,7 @@ def _differ(copy, under, pat):
     a, b = read(ROOT), read(copy)
     return sorted(str(k) for k in a.keys() | b.keys() if a.get(k) != b.get(k))
 
-def _step(n, what): print(f'== {n}/5 {what}', flush=True)
+def _step(n, what): print(f'== {n}/6 {what}', flush=True)
 
 def check():
     with tempfile.TemporaryDirectory(prefix='dim_nb-') as tmp:
