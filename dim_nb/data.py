@@ -10,19 +10,21 @@ __all__ = ['DATASETS', 'MissingDataset', 'DatasetInfo', 'data_dir', 'aisegment_d
            'coarsen_alpha', 'repair_folder', 'Sample', 'Composer', 'ComposeTransform', 'matting_dls', 'loader_speed',
            'dim_bench_loader']
 
-# %% ../nbs/01_data_prep.ipynb #e91e6483
+# %% ../nbs/01_data_prep.ipynb #f4e92d37
 import concurrent.futures,errno,hashlib,json,multiprocessing,os,re,stat,subprocess,sys,tempfile,time,warnings,zipfile
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 import cv2, numpy as np, torch
 from PIL import Image, ImageChops, UnidentifiedImageError
 from fastprogress.fastprogress import progress_bar
 from fastai.torch_basics import *
 from fastai.data.core import *
+from fastai.data.transforms import IntToFloatTensor
 from .core import *
 from .tensors import *
-from .training import write_atomic
+from .training import write_atomic, keep_heap
 
 # %% ../nbs/01_data_prep.ipynb #e4939eae
 class MissingDataset(FileNotFoundError):
@@ -36,11 +38,11 @@ class DatasetInfo:
     how:str       # How to get it
     marks:tuple   # Folders that show that it is there, relative to its own folder
 
-# %% ../nbs/01_data_prep.ipynb #d45a7555
+# %% ../nbs/01_data_prep.ipynb #6a5f346f
 DATASETS = dict(
     aisegment=DatasetInfo('AISegment matting, 34,427 half-length portraits of 600x800 with RGBA mattes', 'more than 14 GB',
-        'Call aisegment_download() (needs kagglehub and a Kaggle account), or unpack laurentmih/aisegmentcom-matting-human-datasets from Kaggle',
-        ('clip_img','matting_human_half/clip_img')),
+        'Call aisegment_download() (needs kagglehub), or unpack laurentmih/aisegmentcom-matting-human-datasets from Kaggle',
+        ('clip_img','matting_human_half/clip_img','Matting_Human_Half/clip_img')),
     celeba=DatasetInfo('CelebA aligned, 202,599 faces of 178x218', '1.4 GB',
         'Download img_align_celeba.zip from the page of CelebA (non-commercial research only) and unpack it; 999 faces for a quick look: celeba_sample()',
         ('img_align_celeba',)),
@@ -50,10 +52,12 @@ DATASETS = dict(
     alphamatting=DatasetInfo('alphamatting.com, 27 training images with trimaps and alphas', 'under 1 GB',
         'Download the low-resolution training images, trimaps and alphas from alphamatting.com', ('input_training_lowres','input_training_highres')))
 
-# %% ../nbs/01_data_prep.ipynb #92cfc96b
+# %% ../nbs/01_data_prep.ipynb #70c849b3
+_KAGGLE = 'laurentmih/aisegmentcom-matting-human-datasets'
+
 def _kaggle_dirs():
     base = Path(os.environ.get('KAGGLEHUB_CACHE') or Path.home()/'.cache'/'kagglehub')
-    return sorted(base.glob('datasets/laurentmih/aisegmentcom-matting-human-datasets/versions/*'), reverse=True)
+    return [*sorted(base.glob(f'datasets/{_KAGGLE}/versions/*'), reverse=True), Path('/kaggle/input')/_KAGGLE.split('/')[1]]
 
 # %% ../nbs/01_data_prep.ipynb #c7792c78
 def data_dir(
@@ -68,12 +72,24 @@ def data_dir(
     put = Path(base)/name if base else f'DIM_DATA/{name} (set the environment variable DIM_DATA to the folder of your datasets; it is not set)'
     raise MissingDataset(f'{name} is missing: {info.what}, {info.size}. {info.how}. Put it in {put}, so that it has {" or ".join(m+"/" for m in info.marks)}')
 
-# %% ../nbs/01_data_prep.ipynb #77f7200b
+# %% ../nbs/01_data_prep.ipynb #51574778
+def _aisegment_root(root):
+    "The folder below `root` that holds clip_img/ and matting/"
+    root,half = Path(root),'[Mm]atting_[Hh]uman_[Hh]alf'
+    for r in (root, *sorted(root.glob(half)), *sorted(root.glob(f'{half}/{half}'))):
+        if (r/'clip_img').is_dir() and (r/'matting').is_dir(): return r
+    raise MissingDataset(f'root: {root} is not AISegment: it needs the two folders clip_img/ and matting/. {DATASETS["aisegment"].how}')
+
+# %% ../nbs/01_data_prep.ipynb #a988f32b
 def aisegment_download()->Path: # The folder to give to `aisegment_pairs`; `data_dir` finds it by itself from now on
     "Fetch AISegment from Kaggle by kagglehub (more than 14 GB)"
     try: import kagglehub
     except ImportError as e: raise ImportError('aisegment_download needs kagglehub: pip install kagglehub') from e
-    return Path(kagglehub.dataset_download('laurentmih/aisegmentcom-matting-human-datasets'))
+    try: d = kagglehub.dataset_download(_KAGGLE)
+    except Exception as e:   # kagglehub has its own for each cause; all end here
+        raise MissingDataset(f'aisegment: kagglehub could not fetch {_KAGGLE} ({type(e).__name__}: {e}). Without a network, unpack it by hand in DIM_DATA/aisegment; '
+            'if Kaggle asks who you are, make a token at kaggle.com/settings and call kagglehub.login(). Then try again: what has arrived is kept') from e
+    return _aisegment_root(d)
 
 # %% ../nbs/01_data_prep.ipynb #495debf2
 @dataclass(frozen=True)
@@ -290,17 +306,11 @@ def _find_pairs(root, tops, keys, workers, cache, progress):
     pairs,more = _match(sides, _examine(files, root, workers, cache, progress))
     return pairs,_report(rows+more, root)
 
-# %% ../nbs/01_data_prep.ipynb #451c9deb
+# %% ../nbs/01_data_prep.ipynb #9df25263
 def _place(tree):
     "Key of a file by its path in AISegment's `tree`; None where the layout has no files"
     pat = re.compile(rf'([^/]+)/{tree}_(\d{{8}})/([^/]+)\.[^./]+')
     return lambda rel: m.groups() if (m := pat.fullmatch(rel)) else None
-
-def _aisegment_root(root):
-    root = Path(root)
-    for r in (root, root/'matting_human_half'):
-        if (r/'clip_img').is_dir() and (r/'matting').is_dir(): return r
-    raise MissingDataset(f'root: {root} is not AISegment: it needs the two folders clip_img/ and matting/. {DATASETS["aisegment"].how}')
 
 # %% ../nbs/01_data_prep.ipynb #4b169369
 def aisegment_pairs(
@@ -505,10 +515,15 @@ def split_items(
     held = set(groups[:min(len(groups)-1, max(1, round(valid*len(groups))))])
     return [o for o in items if o.group not in held],[o for o in items if o.group in held]
 
-# %% ../nbs/01_data_prep.ipynb #ca84db66
+# %% ../nbs/01_data_prep.ipynb #fd0ce8b3
 def _disk(radius:int): # All offsets within radius of the centre, as an odd uint8 kernel
     r = np.arange(-radius, radius+1)
     return (r[:,None]**2 + r[None]**2 <= radius**2).astype(np.uint8)
+
+def _farther(sure, width): # Pixels of the bool plane that are farther than width px from any that is not set
+    sure = sure.astype(np.uint8)
+    if width < 16: return cv2.erode(sure, _disk(width)) > 0
+    return cv2.distanceTransform(sure, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > (width*width+.5)**.5
 
 def _check_width(name, w):
     if isinstance(w, bool) or not isinstance(w, (int, np.integer)) or w < 0:
@@ -525,7 +540,7 @@ def _check_alpha(alpha, name='alpha'):
         raise ValueError(f'{name}: values between 0 and 1 are needed; got {a.min()} to {a.max()}')
     return a
 
-# %% ../nbs/01_data_prep.ipynb #dbf321e3
+# %% ../nbs/01_data_prep.ipynb #91db7517
 def alpha_to_trimap(
     alpha:np.ndarray,  # HxW, float 0..1 (or uint8 0..255)
     fg_width:int,      # How far the unknown region reaches into the foreground, px
@@ -537,7 +552,7 @@ def alpha_to_trimap(
     trimap = np.full(a.shape, TRIMAP_UNKNOWN, np.uint8)
     if not a.size: return trimap
     for sure, width, code in ((a >= .99, fg_width, TRIMAP_FG), (a <= .01, bg_width, TRIMAP_BG)):
-        trimap[cv2.erode(sure.astype(np.uint8), _disk(width)) > 0] = code
+        trimap[_farther(sure, width)] = code
     return trimap
 
 # %% ../nbs/01_data_prep.ipynb #35efdd40
@@ -550,23 +565,24 @@ def random_trimap(
     fg, bg = rng.integers(widths[0], widths[1]+1, 2)
     return alpha_to_trimap(alpha, int(fg), int(bg))
 
-# %% ../nbs/01_data_prep.ipynb #02c599df
+# %% ../nbs/01_data_prep.ipynb #b432318d
 def perturb_trimap(
     trimap:np.ndarray,          # HxW uint8
     rng:np.random.Generator,
     shift:int=5,                # Largest displacement of a side, px
-    blobs:int=2,                # At most so many patches that are declared wrongly
+    blobs:int=3,                # At most so many patches that are declared wrongly
 )->np.ndarray:                  # HxW uint8 trimap with a predicted trimap's kind of errors
     "Move the trimap by a smooth random field and declare patches wrongly: what a network must learn to overrule"
     h,w = trimap.shape
     field = cv2.resize(rng.uniform(-shift, shift, (5,5,2)).astype(np.float32), (w,h), interpolation=cv2.INTER_CUBIC)
-    y,x = np.mgrid[:h,:w].astype(np.float32)
-    out = cv2.remap(trimap, x+field[...,0], y+field[...,1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    y,x = np.ogrid[:np.float32(h),:np.float32(w)]
+    out = cv2.remap(trimap, field[...,0]+x, field[...,1]+y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     ys,xs = np.nonzero(out == TRIMAP_UNKNOWN)
     for _ in range(rng.integers(0, blobs+1) if len(ys) else 0):
-        k = rng.integers(len(ys)); axes = rng.integers(2, max(3, min(h,w)//12), 2)
+        k = rng.integers(len(ys)); centre = (xs[k],ys[k]) if rng.random() < .75 else (rng.integers(w),rng.integers(h))
+        axes = rng.integers(2, max(3, min(h,w)//(6 if rng.random() < .5 else 12)), 2)
         code = (TRIMAP_BG, TRIMAP_UNKNOWN, TRIMAP_FG)[rng.integers(3)]
-        cv2.ellipse(out, (int(xs[k]),int(ys[k])), (int(axes[0]),int(axes[1])), float(rng.uniform(0,180)), 0, 360, code, -1)
+        cv2.ellipse(out, tuple(map(int,centre)), tuple(map(int,axes)), float(rng.uniform(0,180)), 0, 360, code, -1)
     return out
 
 # %% ../nbs/01_data_prep.ipynb #c3948c9f
@@ -710,26 +726,37 @@ def _same_settings(out, kw):
     if not f.exists(): write_atomic(f, lambda tmp: tmp.write_text(mine))
     elif f.read_text()!=mine: raise ValueError(f'out: {out} holds labels repaired with {f.read_text()}, not {mine}; name another folder')
 
-# %% ../nbs/01_data_prep.ipynb #05a807cf
-def _load_rgba(path):
-    a = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if a is None or a.ndim != 3 or a.shape[2] != 4: raise ImageError(path, 'is not an RGBA image', 'Make it anew with prepare_foregrounds')
-    return cv2.cvtColor(a[...,:3], cv2.COLOR_BGR2RGB), a[...,3]
-
-def _load_rgb(path):
-    a = cv2.imread(str(path), cv2.IMREAD_COLOR)
+# %% ../nbs/01_data_prep.ipynb #a73015b6
+def _imread(path, flag):
+    a = cv2.imread(str(path), flag)
     if a is None: raise ImageError(path, 'cannot be read as an image', 'Remove it or replace it')
-    return cv2.cvtColor(a, cv2.COLOR_BGR2RGB)
+    return a
 
-# %% ../nbs/01_data_prep.ipynb #822ab45f
+def _load_rgba(path): # HxWx4 uint8, in OpenCV's order BGRA
+    a = _imread(path, cv2.IMREAD_UNCHANGED)
+    if a.ndim != 3 or a.shape[2] != 4: raise ImageError(path, 'is not an RGBA image', 'Make it anew with prepare_foregrounds')
+    return a
+
+def _load_pair(photo, alpha): # A photograph and its alpha (RGBA or grey) as one HxWx4 uint8 BGRA
+    a = _imread(alpha, cv2.IMREAD_UNCHANGED)
+    if a.ndim == 3: a = a[...,3] if a.shape[2] == 4 else a[...,0]
+    return cv2.merge([_imread(photo, cv2.IMREAD_COLOR), np.ascontiguousarray(a if a.dtype == np.uint8 else (a >> 8).astype(np.uint8))])
+
+# %% ../nbs/01_data_prep.ipynb #d482b212
+def _random_soft(alpha, rng, tries=512):
+    "(x, y) of a random pixel of the uint8 plane that is neither 0 nor 255 within 5; None if there is none"
+    h,w = alpha.shape
+    y,x = np.divmod(rng.integers(h*w, size=tries), w)   # most alphas have some soft pixel among so many
+    if not (soft := np.flatnonzero((alpha[y,x] > 5) & (alpha[y,x] < 250))).size:
+        y,x = np.nonzero((alpha > 5) & (alpha < 250)); soft = rng.permutation(len(x))[:1]
+    return (float(x[soft[0]]), float(y[soft[0]])) if len(soft) else None
+
+# %% ../nbs/01_data_prep.ipynb #9935ed8a
 def _window(alpha, rng, stage, size):
     "Centre x, y and side of a square window in the foreground, px"
     h,w = alpha.shape
-    if stage == 'matting' and rng.random() > .25:
-        ys,xs = np.nonzero((alpha > 5) & (alpha < 250))
-        if len(ys):
-            k = rng.integers(len(ys))
-            return float(xs[k]), float(ys[k]), rng.choice((320,480,640))*size/320*rng.uniform(.8,1.25)
+    if stage == 'matting' and rng.random() > .25 and (xy := _random_soft(alpha, rng)):
+        return *xy, rng.choice((320,480,640))*size/320*rng.uniform(.8,1.25)
     side = rng.uniform(.95,1.6)*max(h,w) if rng.random() < .5 else rng.uniform(.45,1.)*min(h,w)
     return w/2 + rng.uniform(-.5,.5)*abs(w-side), h/2 + rng.uniform(-.5,.5)*abs(h-side), side
 
@@ -746,7 +773,7 @@ def _keep_inside(alpha, x, y, side):
     if bottom: y = min(y, h-side/2)
     return (x,y), side
 
-# %% ../nbs/01_data_prep.ipynb #27ceaf02
+# %% ../nbs/01_data_prep.ipynb #2e2a9a45
 def _matrix(centre, side, size, rng, angle):
     "Affine matrix from the foreground's pixels to the sample's, with rotation, shear and flip"
     k = size/side; t = np.deg2rad(rng.uniform(-angle, angle)); shear = rng.uniform(-.1,.1)
@@ -754,85 +781,124 @@ def _matrix(centre, side, size, rng, angle):
     if rng.random() < .5: m[:,0] *= -1
     return np.hstack([m, (size/2 - m@np.array(centre))[:,None]])
 
+# %% ../nbs/01_data_prep.ipynb #80e41f22
 def _warp(a, m, size):
-    k = np.sqrt(abs(np.linalg.det(m[:,:2])))
-    if k < .67: # shrink by area first: a warp alone would skip pixels
-        h,w = a.shape[:2]; nw,nh = max(1,round(w*k)), max(1,round(h*k))
-        a = cv2.resize(a, (nw,nh), interpolation=cv2.INTER_AREA)
-        m = m@np.array([[w/nw,0,0],[0,h/nh,0],[0,0,1]])
+    "The HxWx4 picture `a` under the matrix `m`, size x size"
+    k = abs(m[0,0]*m[1,1]-m[0,1]*m[1,0])**.5   # the scale
+    if k <= .5:
+        h,w = (d//2*2 for d in a.shape[:2])
+        half = cv2.resize(a[:h,:w], (w//2,h//2), interpolation=cv2.INTER_AREA)
+        return _warp(half, m@np.array([[2,0,.5],[0,2,.5],[0,0,1]]), size)
+    if k < .67: return cv2.resize(_warp(a, 2*m+[[0,0,.5]], 2*size), (size,size), interpolation=cv2.INTER_AREA)
     return cv2.warpAffine(a, m, (size,size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-# %% ../nbs/01_data_prep.ipynb #e37af03f
+# %% ../nbs/01_data_prep.ipynb #2ec8684a
+def _studio(rng, size):
+    "A wall of one colour, brighter on one side; size x size x 3 uint8"
+    c = rng.uniform(0,255,3); d = rng.uniform(-60,60); ramp = np.linspace(-.5,.5,size)
+    g = ramp[:,None]*rng.uniform(-1,1) + ramp[None]*rng.uniform(-1,1)
+    return np.clip(c + d*g[...,None] + .5, 0, 255).astype(np.uint8)
+
+# %% ../nbs/01_data_prep.ipynb #7c9f56f3
+def _blur(b, sigma): # Gaussian; a wide one is taken at half the size, where it costs a quarter
+    if sigma <= 2: return cv2.GaussianBlur(b, (0,0), sigma)
+    half = cv2.resize(b, None, fx=.5, fy=.5, interpolation=cv2.INTER_AREA)
+    return cv2.resize(_blur(half, sigma/2), b.shape[1::-1])
+
 def _background(path, rng, size):
-    if rng.random() < .1: # a studio: one colour, brighter on one side
-        c = rng.uniform(0,255,3); d = rng.uniform(-60,60); ramp = np.linspace(-.5,.5,size)
-        g = ramp[:,None]*rng.uniform(-1,1) + ramp[None]*rng.uniform(-1,1)
-        return np.clip(c + d*g[...,None], 0, 255).astype(np.float32)
-    b = _load_rgb(path); h,w = b.shape[:2]
+    "A window of the picture, or a studio; size x size x 3 uint8"
+    if rng.random() < .1: return _studio(rng, size)
+    b = _imread(path, cv2.IMREAD_COLOR); h,w = b.shape[:2]
     side = max(16, int(min(h,w)*rng.uniform(.4,1.)))
     y,x = rng.integers(0,h-side+1), rng.integers(0,w-side+1)
-    b = cv2.resize(b[y:y+side,x:x+side], (size,size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-    if rng.random() < .5: b = b[:,::-1]
-    b = np.ascontiguousarray(b).astype(np.float32)
-    return cv2.GaussianBlur(b, (0,0), rng.uniform(.5,.02*size)) if rng.random() < .5 else b
+    b = cv2.resize(b[y:y+side,x:x+side], (size,size), interpolation=cv2.INTER_AREA if side > 1.5*size else cv2.INTER_LINEAR)
+    if rng.random() < .5: b = cv2.flip(b, 1)
+    b = cv2.cvtColor(b, cv2.COLOR_BGR2RGB)
+    return _blur(b, rng.uniform(.5,.02*size)) if rng.random() < .5 else b
 
-# %% ../nbs/01_data_prep.ipynb #4cad4736
+# %% ../nbs/01_data_prep.ipynb #cfa328ba
+def _tabled(a, table): # Look the uint8 picture up in `table`: 256 numbers, or 256x3
+    return cv2.LUT(a, np.clip(table+.5, 0, 255).astype(np.uint8).reshape(1,256,-1))
+
 def _jitter(a, rng, strength=1.):
+    "Gain, gamma, tint and saturation of the uint8 picture `a`"
     gain, gamma, sat = 1+strength*rng.uniform(-.25,.25), np.exp(strength*rng.uniform(-.35,.35)), 1+strength*rng.uniform(-.4,.3)
-    a = 255*np.power(np.clip(a,0,255)/255, gamma)*gain*(1+strength*rng.uniform(-.06,.06,3))
-    grey = a.mean(2, keepdims=True)
-    return np.clip(grey + (a-grey)*sat, 0, 255).astype(np.float32)
+    tint = 1+strength*rng.uniform(-.06,.06,3)
+    mix = sat*np.eye(3) + (1-sat)/3   # away from grey, or towards it
+    return cv2.transform(_tabled(a, 255*(np.arange(256)/255)**gamma), mix*gain*tint)
 
+# %% ../nbs/01_data_prep.ipynb #78945a10
 def _low_contrast(fg, bg, alpha, rng):
-    edge = (alpha > .1) & (alpha < .95)
-    if edge.sum() < 20: return bg
-    colour = np.median(fg[edge], axis=0) + rng.uniform(-18,18,3)
+    "The background in the colour of the person's edge, with less contrast"
+    few = np.s_[::3,::3]   # a ninth of the pixels is enough for a median
+    edge = (alpha[few] > 25) & (alpha[few] < 242)
+    if edge.sum() < 5: return bg
+    colour = np.median(fg[few][edge], axis=0) + rng.uniform(-18,18,3)
     t, squeeze = rng.uniform(.6,1.), rng.uniform(.2,.8)
-    mean = bg.mean((0,1))
-    return np.clip((bg-mean)*squeeze + mean*(1-t) + colour*t, 0, 255).astype(np.float32)
+    mean = np.array(cv2.mean(bg)[:3])
+    return _tabled(bg, (np.arange(256)[:,None]-mean)*squeeze + mean*(1-t) + colour*t)
 
-# %% ../nbs/01_data_prep.ipynb #b2f1d8b7
+# %% ../nbs/01_data_prep.ipynb #31520308
 def _ramp(rng, size): # A smooth field 0..1: a half-plane with a soft edge, at a random angle
     t = rng.uniform(0, 2*np.pi); u = np.linspace(-1,1,size,dtype=np.float32)
     z = u[None]*np.cos(t) + u[:,None]*np.sin(t) + rng.uniform(-.5,.5)
     return 1/(1+np.exp(-z*rng.uniform(3,12)))
 
+def _times(a, field): # The uint8 picture times the uint8 field, whose 255 stands for 1
+    return cv2.multiply(a, cv2.cvtColor(field, cv2.COLOR_GRAY2RGB), scale=1/255)
+
+def _dim(a, light): # The uint8 picture times the field `light`, HxW 0..1
+    return _times(a, (255*light+.5).astype(np.uint8))
+
 def _shadow(fg, bg, rng):
-    size = len(fg); f = 1 - _ramp(rng,size)[...,None]*rng.uniform(.4,.92)
-    return (fg*f, bg*f) if rng.random() < .5 else (fg*f, bg)
+    light = 1 - _ramp(rng, len(fg))*rng.uniform(.4,.92)
+    return _dim(fg,light), _dim(bg,light) if rng.random() < .5 else bg
 
 def _darken(fg, bg, rng):
-    bg = bg*rng.uniform(.03,.35)
-    if rng.random() < .5: e = rng.uniform(.2,.8); fg,bg = fg*e, bg*e
-    if rng.random() < .5: fg = fg*(1 - _ramp(rng,len(fg))[...,None]*rng.uniform(.3,.9))
-    return fg, bg
+    dark = rng.uniform(.03,.35)
+    if rng.random() < .5: e = rng.uniform(.2,.8); fg,dark = cv2.convertScaleAbs(fg, alpha=e), dark*e
+    if rng.random() < .5: fg = _dim(fg, 1 - _ramp(rng, len(fg))*rng.uniform(.3,.9))
+    return fg, cv2.convertScaleAbs(bg, alpha=dark)
 
-# %% ../nbs/01_data_prep.ipynb #ef3da043
+# %% ../nbs/01_data_prep.ipynb #00655316
+_QUANTILES = np.array([NormalDist().inv_cdf((k+.5)/256) for k in range(256)])
+
+def _noise(image, rng, sigma):
+    "The uint8 picture with normal noise of `sigma` levels"
+    n = np.frombuffer(rng.bytes(image.size), np.uint8).reshape(image.shape)
+    return cv2.addWeighted(image, 1, _tabled(n, 128+sigma*_QUANTILES), 1, -128)
+
 def _camera(image, rng):
-    if rng.random() < .5: image = image + rng.normal(0, rng.uniform(1,8), image.shape).astype(np.float32)
-    image = np.clip(image+.5, 0, 255).astype(np.uint8)
-    if rng.random() < .5:
-        ok, buf = cv2.imencode('.jpg', image[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40,96))])
-        image = cv2.imdecode(buf, cv2.IMREAD_COLOR)[...,::-1]
-    return np.ascontiguousarray(image)
+    "Noise and JPEG, each half of the time"
+    if rng.random() < .5: image = _noise(image, rng, rng.uniform(1,8))
+    if rng.random() < .5: return image
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _,buf = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40,96))])
+    return cv2.cvtColor(cv2.imdecode(buf, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
-def _low_resolution(planes, rng, size): # A small picture made large, as CelebA's 178 px: alpha loses as much as the image
+# %% ../nbs/01_data_prep.ipynb #8f96a111
+def _low_resolution(planes, rng, size):
+    "Each plane shrunk to 0.4 to 0.8 of its size and back"
     n = int(size*rng.uniform(.4,.8))
     return [cv2.resize(cv2.resize(p,(n,n),interpolation=cv2.INTER_AREA),(size,size),interpolation=cv2.INTER_LINEAR) for p in planes]
 
-# %% ../nbs/01_data_prep.ipynb #5a923f60
+# %% ../nbs/01_data_prep.ipynb #f632e905
+def _over(fg, bg, alpha): # alpha*fg + (1-alpha)*bg of uint8 pictures and a uint8 alpha
+    return cv2.add(_times(fg, alpha), _times(bg, 255-alpha))
+
+# %% ../nbs/01_data_prep.ipynb #882ff429
 @dataclass
 class Sample:
     "One training sample; every plane has the same size"
     image: np.ndarray   # HxWx3 uint8, with the camera's faults
     alpha: np.ndarray   # HxW float32 0..1
     trimap: np.ndarray  # HxW uint8 0/128/255
-    fg: np.ndarray      # HxWx3 float32 0..255
-    bg: np.ndarray      # HxWx3 float32 0..255
+    fg: np.ndarray      # HxWx3 uint8
+    bg: np.ndarray      # HxWx3 uint8
     @property
-    def clean(self): return composite(self.fg, self.bg, self.alpha)
+    def clean(self): return composite(self.fg.astype(np.float32), self.bg.astype(np.float32), self.alpha) # HxWx3 float32 0..255, not rounded
 
-# %% ../nbs/01_data_prep.ipynb #fc9a3a2f
+# %% ../nbs/01_data_prep.ipynb #50f7b69a
 class Composer:
     "Makes sample i of an epoch from prepared cut-outs, photographs as taken and backgrounds; seeded by (seed, epoch, i)"
     def __init__(self,
@@ -854,56 +920,54 @@ class Composer:
 
     def __call__(self, i:int)->Sample:
         rng = np.random.default_rng([self.seed, self.epoch, int(i)])
-        fg, bg, alpha, image = self._planes(rng)
-        alpha = np.clip(alpha, 0, 1)
-        if image is None: image = composite(fg, bg, alpha)
-        image = np.clip(image+.5,0,255).astype(np.uint8) if self.plain else _camera(image, rng)
-        return Sample(image, alpha, self._trimap(alpha, rng), fg, bg)
+        fg, bg, alpha = self._planes(rng)
+        image = _over(fg, bg, alpha)
+        if not self.plain: image = _camera(image, rng)
+        return Sample(image, alpha.astype(np.float32)/255, self._trimap(alpha, rng), fg, bg)
 
-# %% ../nbs/01_data_prep.ipynb #76103130
+# %% ../nbs/01_data_prep.ipynb #1cc6ef67
 @patch
 def _trimap(self:Composer, alpha, rng):
     if self.stage == 'trimap': return alpha_to_trimap(alpha, self.width, self.width)
-    trimap = random_trimap(alpha, rng, (1, max(2, self.size//13)))
+    wide = 13 if rng.random() < .85 else 5
+    trimap = random_trimap(alpha, rng, (1, max(2, self.size//wide)))
     return perturb_trimap(trimap, rng) if rng.random() < self.perturb else trimap
 
 @patch
-def _foreground(self:Composer, rng):
-    f,a = _load_rgba(self.cutouts[rng.integers(len(self.cutouts))])
-    m = _matrix(*_keep_inside(a, *_window(a, rng, self.stage, self.size)), self.size, rng, 0 if self.plain else 15)
-    return _warp(f,m,self.size).astype(np.float32), _warp(a,m,self.size).astype(np.float32)/255
+def _cut(self:Composer, bgra, rng, angle=15):
+    "A random window of the picture as (RGB, alpha), uint8"
+    a = bgra[...,3]
+    m = _matrix(*_keep_inside(a, *_window(a, rng, self.stage, self.size)), self.size, rng, angle)
+    out = _warp(bgra, m, self.size)
+    return cv2.cvtColor(out, cv2.COLOR_BGRA2RGB), cv2.extractChannel(out, 3)
 
 @patch
-def _photo(self:Composer, rng):
-    p,q = self.photos[rng.integers(len(self.photos))]
-    rgb, a = _load_rgb(p), cv2.imread(str(q), cv2.IMREAD_GRAYSCALE)
-    m = _matrix(*_keep_inside(a, *_window(a, rng, self.stage, self.size)), self.size, rng, 15)
-    image, alpha = _warp(rgb,m,self.size).astype(np.float32), _warp(a,m,self.size).astype(np.float32)/255
-    return _jitter(image, rng, .7), alpha
+def _foreground(self:Composer, rng):
+    return self._cut(_load_rgba(self.cutouts[rng.integers(len(self.cutouts))]), rng, 0 if self.plain else 15)
 
-# %% ../nbs/01_data_prep.ipynb #2d487ff6
+# %% ../nbs/01_data_prep.ipynb #ea90ab4a
 @patch
 def _planes(self:Composer, rng):
-    "F, B, alpha, and the image where it is not their composite"
+    "F, B and alpha, uint8"
     if self.photos and not self.plain and rng.random() < .25:
-        image, alpha = self._photo(rng)
-        return image, image, alpha, image
+        photo, alpha = self._cut(_load_pair(*self.photos[rng.integers(len(self.photos))]), rng)
+        photo = _jitter(photo, rng, .7)
+        return photo, photo, alpha
     fg, alpha = self._foreground(rng)
     bg = _background(self.backgrounds[rng.integers(len(self.backgrounds))], rng, self.size)
-    if self.plain: return fg, bg, alpha, None
+    if self.plain: return fg, bg, alpha
     if self.stage == 'trimap' and rng.random() < .03: alpha = np.zeros_like(alpha)     # nobody there
     elif rng.random() < .15: fg, alpha = _merge(fg, alpha, *self._foreground(rng))      # two people
     fg, bg = _jitter(fg, rng), _jitter(bg, rng, 1.5)
     if rng.random() < self.hard: fg, bg = self._harden(fg, bg, alpha, rng)
     if rng.random() < .15: fg, bg, alpha = _low_resolution([fg,bg,alpha], rng, self.size)
-    return fg, bg, alpha, None
+    return fg, bg, alpha
 
-# %% ../nbs/01_data_prep.ipynb #8f571133
+# %% ../nbs/01_data_prep.ipynb #918ec1eb
 def _merge(f1, a1, f2, a2):
-    "Two foregrounds as one, the first in front (GCA's composition)"
-    a = 1-(1-a1)*(1-a2)
-    w = (a1/np.maximum(a,1e-6))[...,None]
-    return (f1*w + f2*(1-w)).astype(np.float32), a
+    "Two foregrounds as one, the first in front (GCA's composition); uint8"
+    a = 255-cv2.multiply(255-a1, 255-a2, scale=1/255)
+    return _over(f1, f2, cv2.divide(a1, a, scale=255)), a
 
 @patch
 def _harden(self:Composer, fg, bg, alpha, rng):
@@ -911,20 +975,21 @@ def _harden(self:Composer, fg, bg, alpha, rng):
     if kind in ('low','both'): bg = _low_contrast(fg, bg, alpha, rng)
     if kind in ('dark','both'): fg, bg = _darken(fg, bg, rng)
     if kind == 'shadow': fg, bg = _shadow(fg, bg, rng)
-    return fg.astype(np.float32), bg.astype(np.float32)
+    return fg, bg
 
-# %% ../nbs/01_data_prep.ipynb #acca7206
+# %% ../nbs/01_data_prep.ipynb #5e5e37fc
+def _chw(*arrays): # HxWx3 and HxW uint8 arrays as one CxHxW tensor
+    return torch.from_numpy(np.stack([p for a in arrays for p in (cv2.split(a) if a.ndim == 3 else [a])]))
+
 class ComposeTransform(Transform):
     "Index → typed tensors of one stage"
     def __init__(self, composer): self.composer = composer
     def encodes(self, i:int):
         s = self.composer(i)
-        if self.composer.stage == 'trimap': return MattingImage.create(s.image), Trimap.create(s.trimap)
-        planes = np.concatenate([s.fg, s.bg, s.trimap[...,None].astype(np.float32)], 2).transpose(2,0,1)
-        planes = torch.from_numpy(np.ascontiguousarray(planes))/255
-        return MattingInput.create((s.image, s.trimap)), Alpha.create(s.alpha), TensorBase(planes)
+        if self.composer.stage == 'trimap': return MattingImage(_chw(s.image)), Trimap(torch.from_numpy(trimap_to_classes(s.trimap)))
+        return MattingInput(_chw(s.image, s.trimap)), Alpha(torch.from_numpy(s.alpha[None])), TensorImage(_chw(s.fg, s.bg, s.trimap))
 
-# %% ../nbs/01_data_prep.ipynb #a61923ad
+# %% ../nbs/01_data_prep.ipynb #91452da2
 def matting_dls(
     train:Composer,        # Samples to train on
     valid:Composer,        # Its samples 0..n_valid-1 of epoch 0 are the fixed validation set
@@ -937,12 +1002,12 @@ def matting_dls(
     "DataLoaders of a stage, the same with any number of workers"
     dss = [TfmdLists(list(range(k)), ComposeTransform(c)) for k,c in ((n,train),(n_valid,valid))]
     for d in dss: d.n_inp = 1
-    dls = [TfmdDL(d, bs=bs, shuffle=False, drop_last=i==0, num_workers=workers) for i,d in enumerate(dss)]
+    dls = [TfmdDL(d, bs=bs, shuffle=False, drop_last=i==0, num_workers=workers, after_batch=[IntToFloatTensor()]) for i,d in enumerate(dss)]
     out = DataLoaders(*dls, device=ifnone(device, default_device()))
     out.composer = train # whose epoch the training sets
     return out
 
-# %% ../nbs/01_data_prep.ipynb #83a521dc
+# %% ../nbs/01_data_prep.ipynb #a8e59d8f
 def _bare(composer, i):
     "Decode and warp what a sample needs, with plain OpenCV"
     rng,size = np.random.default_rng([composer.seed,0,i]),composer.size
@@ -952,39 +1017,43 @@ def _bare(composer, i):
     f = cv2.warpAffine(f, m, (size,size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return f, cv2.resize(b, (size,size), interpolation=cv2.INTER_AREA)
 
-def _rate(it): # Items a second of an iterable of batches, the first batch (start of the workers) left out
-    it = iter(it); next(it); t,n = time.perf_counter(),0
-    for b in it: n += len(b[0])
-    return n/(time.perf_counter()-t)
+def _loader(composer, n, bs=8, workers=0):
+    return matting_dls(composer, composer, n=n, n_valid=1, bs=bs, workers=workers, device=torch.device('cpu')).train
 
-# %% ../nbs/01_data_prep.ipynb #956c95f2
-def _costs(composer, n):
-    "Mean CPU ms of `_bare` and of a composed sample, taken in turns, so that other work on the machine disturbs neither"
-    ms = [],[]
-    for i in range(-1,n):
-        for f,o in zip((_bare,Composer.__call__),ms):
-            t = time.process_time(); f(composer,max(i,0)); o.append(1000*(time.process_time()-t))
-    return [np.mean(o[1:]) for o in ms]   # without the first, which warms up
+# %% ../nbs/01_data_prep.ipynb #97313dfa
+def _costs(composer, n, bs=8):
+    "Processor ms of a bare and of a loaded sample: medians over batches that were taken in turns"
+    it,ms = iter(_loader(composer, n+bs, bs)),([],[])
+    for k in range(n//bs+1):
+        for f,o in zip((lambda: [_bare(composer,k*bs+i) for i in range(bs)], lambda: next(it)), ms):
+            t = time.process_time(); f(); o.append(1000*(time.process_time()-t)/bs)
+    return [np.median(o[1:]) for o in ms]   # without the first, which warms up
 
-# %% ../nbs/01_data_prep.ipynb #c988e881
+def _rate(composer, n, workers, bs=8, skip=4):
+    "Samples a second of the loader, without the first batches, which wait for the workers' start"
+    it = iter(_loader(composer, n+skip*bs, bs, workers))
+    for _ in range(skip): next(it)
+    t = time.perf_counter(); k = sum(len(b[0]) for b in it)
+    return k/(time.perf_counter()-t)
+
+# %% ../nbs/01_data_prep.ipynb #71dbfab0
 def loader_speed(
     cutouts, backgrounds, # Files for `Composer`
     size:int=256,         # Side of a sample, px
     n:int=64,             # Samples to time
     workers:int=2,        # Processes of the loader
     **kw,                 # For `Composer`
-): # DataFrame, a row per stage: CPU ms a sample bare and composed, their ratio, samples a second of the loader
+): # DataFrame, a row per stage: processor ms a sample bare and loaded, their ratio, samples a second of the loader
     "The cost of a sample beside the bare cost of decoding and warping"
     import pandas as pd
-    threads,rows = cv2.getNumThreads(),[]
-    cv2.setNumThreads(1)
+    threads,rows = (cv2.getNumThreads(),torch.get_num_threads()),[]
+    cv2.setNumThreads(1); torch.set_num_threads(1); keep_heap()   # as in a worker process
     for stage in ('trimap','matting'):
         c = Composer(cutouts, backgrounds, stage=stage, size=size, **kw)
         bare,full = _costs(c, n)
-        dl = matting_dls(c, c, n=n+8, n_valid=1, bs=8, workers=workers, device=torch.device('cpu')).train
-        rows.append((stage, size, bare, full, full/bare, _rate(dl)))
-    cv2.setNumThreads(threads)
-    return pd.DataFrame(rows, columns=['stage','px','bare ms','composed ms','ratio',f'loader/s ({workers} workers)']).round(2)
+        rows.append((stage if stage=='trimap' else 'matting, refine', size, bare, full, full/bare, _rate(c,n,0), _rate(c,n,workers)))
+    cv2.setNumThreads(threads[0]); torch.set_num_threads(threads[1])
+    return pd.DataFrame(rows, columns=['stage','px','bare ms','loaded ms','ratio','loader/s (0 workers)',f'loader/s ({workers} workers)']).round(2)
 
 # %% ../nbs/01_data_prep.ipynb #2b11841b
 @call_parse

@@ -61,7 +61,9 @@ def spoiled(tmp_path):
     _,q = bad(23); os.chmod(q,0); want[q] = 'no read permission'
     p,_ = bad(24); os.truncate(p, 12); want[p] = 'truncated'
     d = good[0][1].parent
-    for f,why in ((d/'._1803151818-00000000.png','AppleDouble file'), (d/'.DS_Store','dot-file'), (root/'clip_img'/'.DS_Store','dot-file'),
+    real = root/'clip_img'/'1803241125'/'clip_00000000'; real.mkdir(parents=True)  # the two that AISegment itself has
+    for f,why in ((root/'matting'/'1803201916'/'._matting_00000000','AppleDouble file'), (real/'._1803241125-00000005.jpg','AppleDouble file'),
+                  (d/'._1803151818-00000000.png','AppleDouble file'), (d/'.DS_Store','dot-file'), (root/'clip_img'/'.DS_Store','dot-file'),
                   (d/'Thumbs.db','stray file'), (root/'clip_img'/'1803151818'/'readme.txt','stray file'), (root/'matting'/'lost.png','stray file')):
         f.write_bytes(b'\0\5\26\7 not an image'); want[f] = why
     extra = good[0][0].with_suffix('.JPEG'); shutil.copy(good[0][0], extra)
@@ -290,14 +292,36 @@ def test_celeba_sample_refuses(tmp_path, monkeypatch):
     with pytest.raises(MissingDataset, match='celeba_sample'): celeba_faces()
     with pytest.raises(ValueError, match='n:'): celeba_faces(tmp_path, n=0)
 
-def test_kagglehub_is_optional(monkeypatch, tmp_path):
+class Hub:
+    "A stand-in for kagglehub: the documented call, and a folder such as its cache has"
+    def __init__(self, where): self.where,self.asked = where,[]
+    def dataset_download(self, handle, path=None, *, force_download=False, output_dir=None): self.asked.append(handle); return str(self.where)
+
+HANDLE = 'laurentmih/aisegmentcom-matting-human-datasets'
+
+@pytest.mark.parametrize('inner', ['', 'matting_human_half', 'Matting_Human_Half', 'matting_human_half/matting_human_half'])
+def test_kagglehub_download(monkeypatch, inner):
+    d = Path(os.environ['KAGGLEHUB_CACHE'])/'datasets'/HANDLE/'versions'/'1'
+    made = pair(d/inner, 0)
+    hub = Hub(d); monkeypatch.setitem(sys.modules, 'kagglehub', hub)
+    root = aisegment_download()
+    assert hub.asked==[HANDLE] and root==d/inner
+    assert find(root)[0]==find(d)[0]==[made]
+    if inner.count('/')==0: assert aisegment_pairs(workers=0, progress=False)[0]==[made]      # found from now on without a path
+
+def test_both_layouts_in_one_archive_are_read_once(tmp_path):
+    pair(tmp_path,0); pair(tmp_path/'matting_human_half',0)
+    assert len(find(tmp_path)[0])==1
+
+def test_kagglehub_fails(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'kagglehub', None)
     with pytest.raises(ImportError, match='pip install kagglehub'): aisegment_download()
-    asked = []
-    class Hub:
-        def dataset_download(self, h): asked.append(h); return str(tmp_path)
-    monkeypatch.setitem(sys.modules, 'kagglehub', Hub())
-    assert aisegment_download()==tmp_path and asked==['laurentmih/aisegmentcom-matting-human-datasets']
+    class Refused(Exception): pass
+    hub = Hub(tmp_path); monkeypatch.setitem(sys.modules, 'kagglehub', hub)
+    with pytest.raises(MissingDataset, match='clip_img/ and matting/'): aisegment_download()    # an empty folder
+    def refuse(*a, **kw): raise Refused('403 Client Error')
+    hub.dataset_download = refuse
+    with pytest.raises(MissingDataset, match='Refused: 403.*DIM_DATA/aisegment.*kagglehub.login.*try again'): aisegment_download()
 
 # Trimaps
 
@@ -325,7 +349,7 @@ def shapes(n=40):
 @pytest.mark.parametrize('name', list(shapes()))
 def test_band_is_as_wide_as_asked(name):
     a = shapes()[name]; sides = list(squared_distances(a))
-    for w in range(0,42):
+    for w in range(0,46):
         assert (alpha_to_trimap(a,w,0)==by_distance(sides,w,0)).all(), (name,w,'fg')
         assert (alpha_to_trimap(a,0,w)==by_distance(sides,0,w)).all(), (name,w,'bg')
     assert (alpha_to_trimap(a,3,8)==by_distance(sides,3,8)).all()
@@ -334,7 +358,7 @@ def test_band_against_a_distance_transform_on_real_alphas():
     from scipy.ndimage import distance_transform_edt as edt
     for f in FACES[:2]:
         a = read_alpha(f)
-        for w in (1,2,7,16,41):
+        for w in (1,2,7,15,16,41,120):
             t = alpha_to_trimap(a, w, w)
             want = np.where((a>=.99)&(edt(a>=.99)>w), 255, np.where((a<=.01)&(edt(a<=.01)>w), 0, 128))
             assert (t==want).all()
@@ -469,8 +493,62 @@ def test_samples_are_sound(sources):
             s = c(i)
             assert s.image.shape==(96,96,3) and s.image.dtype==np.uint8 and s.alpha.dtype==np.float32
             assert 0<=s.alpha.min() and s.alpha.max()<=1 and not set(np.unique(s.trimap))-{0,128,255}
+            assert s.fg.dtype==s.bg.dtype==np.uint8 and s.fg.shape==s.bg.shape==(96,96,3)
             assert np.allclose(s.clean, s.alpha[...,None]*s.fg+(1-s.alpha[...,None])*s.bg, atol=1e-2)
             if stage=='trimap': assert (s.trimap[(s.alpha>.01)&(s.alpha<.99)]==128).all()
+
+def test_plain_samples_are_the_composite(sources):
+    for i in range(8):
+        s = Composer(*sources, size=96, plain=True)(i)
+        assert np.abs(s.image-s.clean).max()<=1.01
+
+def test_batches_are_floats(sources):
+    x,y,planes = loaders(sources,'matting',0).one_batch()
+    for o,c in ((x,4),(y,1),(planes,7)): assert o.shape==(4,c,96,96) and str(o.dtype)=='torch.float32' and 0<=o.min() and .5<o.max()<=1
+    assert set((x[:,3]*255).round().unique().tolist())<={0.,128.,255.} and (x[:,3]==planes[:,6]).all()
+    x,y = loaders(sources,'trimap',0).one_batch()
+    assert str(y.dtype)=='torch.int64' and set(y.unique().tolist())<={0,1,2} and x.max()<=1
+
+def test_photos_as_taken(sources, tmp_path):
+    "A photograph's alpha may be RGBA, as AISegment's, grey, or of 16 bits; the three make the same samples"
+    rgba = np.array(Image.open(FACES[0])); Image.fromarray(rgba[...,:3]).save(tmp_path/'p.png')
+    a = rgba[...,3]
+    write_png(tmp_path/'rgba.png', np.dstack([rgba[...,:3]*(a[...,None]>0),a])); write_png(tmp_path/'grey.png', a); write_png(tmp_path/'rgb.png', np.dstack([a]*3))
+    cv2.imwrite(str(tmp_path/'deep.png'), a.astype(np.uint16)*257)
+    made = [[Composer(*sources, photos=[(tmp_path/'p.png', tmp_path/f'{k}.png')], size=96, seed=5)(i) for i in range(12)] for k in ('rgba','grey','rgb','deep')]
+    taken = [i for i,s in enumerate(made[0]) if (s.fg==s.bg).all()]
+    assert taken
+    for other in made[1:]:
+        for s,o in zip(made[0], other): assert (s.image==o.image).all() and (s.alpha==o.alpha).all() and (s.trimap==o.trimap).all()
+    for i in taken: assert np.abs(made[0][i].clean-made[0][i].fg).max()<1e-2
+
+def test_a_file_that_is_gone_is_named(sources, tmp_path):
+    (tmp_path/'bad.png').write_bytes(b'x')
+    with pytest.raises(ValueError, match='bad.png'): Composer([tmp_path/'bad.png'], sources[1], size=64)(0)
+
+def test_warp_keeps_its_place():
+    "Halved or drawn twice as large, the centre of mass of a blob lands where the matrix says"
+    a = np.zeros((200,300,4),np.uint8); cv2.circle(a, (140,90), 30, (255,)*4, -1)
+    for k in (1.5,1.,.66,.55,.5,.4,.24,.11):
+        m = np.array([[k,.05*k,3.],[-.05*k,k,7.]])
+        out = data._warp(a, m, 320)[...,0].astype(float)
+        y,x = np.mgrid[:320,:320]
+        want = m@[140,90,1]
+        assert np.abs(np.array([(out*x).sum(),(out*y).sum()])/out.sum()-want).max()<.1, k
+        assert abs(out.sum()/a[...,0].sum()/np.linalg.det(m[:,:2])-1)<.03, k
+
+def test_random_soft_pixels():
+    rng = np.random.default_rng(0)
+    a = np.zeros((200,300),np.uint8); a[:,150:] = 255
+    assert data._random_soft(a, rng) is None
+    a[7,9] = 100; assert data._random_soft(a, rng)==(9.,7.)           # the only one is found
+    a[50:60,20:40] = 128
+    got = np.array([data._random_soft(a, rng) for _ in range(400)])
+    assert abs(got[:,0].mean()-29.5)<1.5 and abs(got[:,1].mean()-54.5)<1.5
+
+def test_noise_is_normal():
+    n = data._noise(np.full((256,256,3),128,np.uint8), np.random.default_rng(1), 6.)-128.
+    assert abs(n.mean())<.05 and abs(n.std()-6)<.1 and abs((np.abs(n)>12).mean()-.0455)<.008
 
 if __name__=='__main__':
     import tempfile
