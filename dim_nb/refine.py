@@ -79,16 +79,16 @@ def stage_dls(stage, sources, size, bs, n, n_valid=96, workers=0, seed=0, **kw):
     comp = [Composer(side(cuts,key['cut'],v), side(bgs,lambda p: p.stem,v), side(photos,key['photo'],v) if photos else (), stage=stage, size=size, seed=seed+v, **kw) for v in (False,True)]
     return matting_dls(*comp, n=n, n_valid=n_valid, bs=bs, workers=workers)
 
-# %% ../nbs/04_refinement.ipynb #f1aa4e46
-def _stage_learner(stage, dls, pretrained=True, matting=None, joint=False, width=24):
+# %% ../nbs/04_refinement.ipynb #bdfb6469
+def _stage_learner(stage, dls, pretrained=True, matting=None, joint=False, width=24, arch='light'):
     "Learner of a stage"
     if stage == 'trimap': model, loss, metrics = trimap_unet(pretrained), TrimapLoss(), [unknown_share, wrong_known]
-    elif stage == 'matting': model, loss, metrics = matting_unet(pretrained), MattingLoss(), [unknown_mad, known_mad]
+    elif stage == 'matting': model, loss, metrics = matting_unet(pretrained, arch), MattingLoss(), [unknown_mad, known_mad]
     else: model, loss, metrics = RefinedMatting(matting, RefineNet(width), freeze=not joint), MattingLoss(comp=0), [unknown_mad, known_mad]
     splitter = trainable_params if stage == 'refine' else unet_splitter
     return Learner(dls, model, loss, metrics=metrics, splitter=splitter, wd=.01)
 
-# %% ../nbs/04_refinement.ipynb #51a7864c
+# %% ../nbs/04_refinement.ipynb #7e89d965
 STAGES = {'trimap': dict(size=224, bs=8, lr=2e-3), 'matting': dict(size=256, bs=8, lr=1e-3), 'refine': dict(size=256, bs=8, lr=1e-3)}
 
 def _train_parser():
@@ -102,7 +102,16 @@ def _train_parser():
     p.add_argument('--size', type=int, help='side of a sample, px'); p.add_argument('--bs', type=int, help='batch size'); p.add_argument('--lr', type=float)
     p.add_argument('--init', help='weights to start from, of the same stage')
     p.add_argument('--matting', help='refine: weights of the matting network')
+    p.add_argument('--own', help='matting, refine: weights of a trimap network; a part of the samples gets the trimap that it draws')
+    p.add_argument('--perturb', type=float, default=.5, help='share of the drawn trimaps that are made wrong (.5)')
+    p.add_argument('--known', type=float, default=.1, help='matting: weight of known pixels in the loss (.1)')
+    p.add_argument('--wrong', type=float, default=1., help='matting: weight of known pixels whose trimap is wrong (1)')
+    p.add_argument('--comp', type=float, default=.5, help='matting: share of the compositional loss (.5)')
+    p.add_argument('--lap', type=float, default=1., help='matting, refine: weight of the Laplacian loss (1)')
+    p.add_argument('--weights', default='1,2,1', help='trimap: cost of missing background, unknown, foreground (1,2,1)')
+    p.add_argument('--half', action='store_true', help='bf16 on the CPU too: about a quarter faster where the CPU has it')
     p.add_argument('--joint', action='store_true', help='refine: train both networks (phase 3) instead of the refinement alone (phase 2)')
+    p.add_argument('--arch', choices=('light','resnet34'), default='light', help="matting: the encoder; what ships is light, the write-up's is resnet34")
     p.add_argument('--scratch', action='store_true', help='do not start the encoder from ImageNet')
     p.add_argument('--plain', action='store_true', help="the paper's composition only")
     p.add_argument('--hard', type=float, default=.5, help='share of dark, shadowed and low-contrast samples (.5)')
@@ -110,21 +119,25 @@ def _train_parser():
     p.add_argument('--workers', type=int, default=0); p.add_argument('--seed', type=int, default=0)
     return p
 
-# %% ../nbs/04_refinement.ipynb #9cfaa47e
+# %% ../nbs/04_refinement.ipynb #9b8b633d
 def dim_train(argv=None):
     "Command: train a stage, resumable, and write its weights for shipping"
     a = _train_parser().parse_args(argv)
     if a.stage == 'refine' and not a.matting: _train_parser().error('refine needs --matting, the weights of the matting network')
     for k,v in STAGES[a.stage].items(): setattr(a, k, getattr(a,k) or v)
     keep_heap(); set_seed(a.seed)
-    dls = stage_dls(a.stage if a.stage == 'trimap' else 'matting', _sources(a.data, a.cache), a.size, a.bs, a.samples, a.valid, a.workers, a.seed, plain=a.plain, hard=a.hard)
+    dls = stage_dls(a.stage if a.stage == 'trimap' else 'matting', _sources(a.data, a.cache), a.size, a.bs, a.samples, a.valid, a.workers, a.seed, plain=a.plain, hard=a.hard, perturb=a.perturb)
     matting = None
     if a.stage == 'refine': matting = matting_unet(); load_weights(matting, a.matting)
-    learn = _stage_learner(a.stage, dls, not (a.scratch or a.init), matting, a.joint)
+    learn = _stage_learner(a.stage, dls, not (a.scratch or a.init), matting, a.joint, arch=a.arch)
+    if a.stage == 'refine': learn.loss_func = MattingLoss(a.known, 0, a.wrong, a.lap)
+    if a.stage == 'trimap': learn.loss_func.weights = tuple(float(v) for v in a.weights.split(','))
+    if a.stage == 'matting': learn.loss_func = MattingLoss(a.known, a.comp, a.wrong, a.lap)
+    if a.own and a.stage != 'trimap': net = trimap_unet(); load_weights(net, a.own); learn.add_cb(OwnTrimaps(net))
     if a.init: load_weights(learn.model.refine if a.stage == 'refine' else learn.model, a.init)
-    args = {k: Path(v).name if k in ('init','matting') and v else v for k,v in vars(a).items() if k not in ('out','cache','workers','data','epochs')}
+    args = {k: Path(v).name if k in ('init','matting','own') and v else v for k,v in vars(a).items() if k not in ('out','cache','workers','data','epochs')}
     lr = a.lr if a.stage == 'refine' else slice(a.lr/5, a.lr)
-    fit_resumable(learn, a.epochs, lr, a.out, args=args, seed=a.seed)
+    fit_resumable(learn, a.epochs, lr, a.out, args=args, seed=a.seed, half=a.half)
     export_run(a.out, learn, a.stage, a.joint)
 
 # %% ../nbs/04_refinement.ipynb #73310729

@@ -36,7 +36,12 @@ def light_encoder(
         net.load_state_dict(sd)
     return nn.Sequential(*list(net.as_sequential())[:8])
 
-# %% ../nbs/02_trimap_unet.ipynb #b1a91dee
+# %% ../nbs/02_trimap_unet.ipynb #0dac7679
+def _resnet34(n_in, pretrained):
+    from torchvision.models import resnet34, ResNet34_Weights
+    return create_body(resnet34(weights=ResNet34_Weights.DEFAULT if pretrained else None), n_in=n_in, pretrained=pretrained, cut=-2)
+
+# %% ../nbs/02_trimap_unet.ipynb #045e0cac
 class LightUnet(nn.Module):
     "fastai's `DynamicUnet` on a light encoder; takes values 0..1 and brings them to the encoder's -1..1 itself"
     def __init__(self,
@@ -44,9 +49,11 @@ class LightUnet(nn.Module):
         pretrained:bool=False,   # Encoder from ImageNet
         last_cross:bool=True,    # Join the input once more before the last convolutions
         y_range:tuple=None,      # Squash the output into this range
+        arch:str='light',        # Encoder: 'light', or 'resnet34' as in the write-up
     ):
         super().__init__()
-        self.unet = DynamicUnet(light_encoder(n_in, pretrained), n_out, (256,256), last_cross=last_cross, y_range=y_range)
+        body = light_encoder(n_in, pretrained) if arch == 'light' else _resnet34(n_in, pretrained)
+        self.unet = DynamicUnet(body, n_out, (256,256), last_cross=last_cross, y_range=y_range)
     def forward(self, x): return self.unet(x.as_subclass(torch.Tensor)*2-1)
 
 def unet_splitter(m): return [params(m.unet[0]), params(m.unet[1:])] # encoder, decoder: the encoder learns slower
@@ -85,25 +92,28 @@ def working_size(h, w, size, multiple=32):
     k = size/max(h,w)
     return tuple(max(multiple, round(v*k/multiple)*multiple) for v in (h,w))
 
-# %% ../nbs/02_trimap_unet.ipynb #5a7b73d8
+# %% ../nbs/02_trimap_unet.ipynb #d79bb048
 @torch.no_grad()
 def trimap_probs(
     net:nn.Module,
     image:np.ndarray,   # HxWx3 uint8
     size:int=224,       # Long side at which the network looks, px
+    flip:bool=True,     # Look at the mirror image too, and take the mean of both
 )->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees, at its own size"
     h,w = working_size(*image.shape[:2], size)
     small = cv2.resize(image, (w,h), interpolation=cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR)
     x = to_tensor(small, next(net.parameters()).device)
-    return net.eval()(x).softmax(1)[0].permute(1,2,0).float().cpu().numpy()
+    p = net.eval()(torch.cat([x, x.flip(3)]) if flip else x).softmax(1)
+    if flip: p = (p[:1] + p[1:].flip(3))/2
+    return p[0].permute(1,2,0).float().cpu().numpy()
 
-# %% ../nbs/02_trimap_unet.ipynb #2f931ddd
+# %% ../nbs/02_trimap_unet.ipynb #39d5f080
 def probs_to_trimap(
     probs:np.ndarray,   # hxwx3 float32
     size:tuple,         # (H, W) of the trimap
-    fg:float=.7,        # Declare foreground where its probability is at least this
-    bg:float=.7,        # Declare background where its probability is at least this
+    fg:float=.6,        # Declare foreground where its probability is at least this
+    bg:float=.6,        # Declare background where its probability is at least this
     island:float=.0005, # Known islands smaller than this share of the picture become unknown
 )->np.ndarray:          # HxW uint8 trimap
     "Choose the trimap: known only where the network is sure; the rest is unknown"

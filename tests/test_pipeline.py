@@ -1,10 +1,10 @@
 "The whole chain and the command, on files as people have them."
-import hashlib, json, os, subprocess, sys
+import hashlib, json, subprocess, sys, warnings
 from pathlib import Path
 import cv2, numpy as np, pytest
 from PIL import Image
 from dim_nb.core import ImageError, read_alpha, read_image, read_rgba
-from dim_nb.pipeline import PortraitMatter, dim_cutout
+from dim_nb.pipeline import PortraitMatter, _axis, _fold, _matte, _refine, _shrink_trimap, add_detail, dim_cutout, foreground_colours, in_tiles
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAITS = sorted((ROOT/'data/portraits').glob('*.png'))
@@ -58,11 +58,6 @@ def test_a_mixed_folder(tmp_path, photo, capsys):
         if n == 'UPPER.JPG': ref = np.asarray(im)[...,3]/255
     for n in ('rotated', 'webp', 'bmp', 'deep', 'cmyk', 'palette'): assert iou(read_alpha(out/f'{n}.png'), ref) > .95, n
 
-def test_a_large_photograph(tmp_path, photo):
-    Image.fromarray(photo).resize((6000, 4000)).save(tmp_path/'large.jpg')
-    assert dim_cutout([str(tmp_path/'large.jpg'), '--out', str(tmp_path/'out'), '--device', 'cpu']) == 0
-    assert Image.open(tmp_path/'out/large.png').size == (6000, 4000)
-
 def test_same_stem_twice(tmp_path, photo):
     for n in ('me.jpg', 'me.png'): Image.fromarray(photo).resize((96, 96)).save(tmp_path/n)
     assert dim_cutout([str(tmp_path), '--out', str(tmp_path/'out'), '--device', 'cpu']) == 0
@@ -103,7 +98,109 @@ def test_wrong_arguments_exit_with_2(argv, tmp_path, monkeypatch):
 
 def test_nobody_there(matter):
     with pytest.warns(UserWarning, match='nobody'): cut = matter(np.full((200, 300, 3), 127, np.uint8))
-    assert cut.alpha.max() == 0 and cut.rgba.size == (300, 200)
+    assert cut.alpha.max() == 0 and cut.rough.max() == 0 and cut.rgba.size == (300, 200)
+
+@pytest.mark.parametrize('name', ['brick', 'grass', 'gravel', 'hubble_deep_field'])
+def test_no_ghost_before_a_background(matter, name):
+    with pytest.warns(UserWarning, match='nobody'): cut = matter(ROOT/f'data/backgrounds/{name}.jpg')
+    assert cut.alpha.max() == 0
+
+@pytest.mark.parametrize('size', [(1, 1), (17, 3), (64, 5000), (5000, 64), (333, 517)])
+def test_any_size(matter, photo, size):
+    h, w = size; im = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
+    with warnings.catch_warnings(): warnings.simplefilter('ignore'); cut = matter(im)
+    for o in (cut.trimap, cut.rough, cut.alpha): assert o.shape == (h, w) and np.isfinite(o).all() and o.min() >= 0
+    assert cut.foreground.shape == (h, w, 3) and cut.foreground.dtype == np.uint8 and cut.alpha.max() <= 1 and cut.rgba.size == (w, h)
+    unknown = np.full((h, w), 128, np.uint8)
+    assert matter(im, unknown).alpha.shape == (h, w)
+
+@pytest.mark.parametrize('n', [1, 50, 448+64, 448+65, 3001])
+def test_weights_of_tiles_sum_to_one(n):
+    total = np.zeros(n)
+    for look, keep, w in _axis(n, 448, 64, 64): total[keep] += w; assert look.start%32 == 0
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+def test_tiles_leave_no_seam(matter, photo):
+    "The same picture in one pass and in nine tiles: near each other everywhere, and no step where tiles meet"
+    import torch
+    im = cv2.resize(photo, (512, 512), interpolation=cv2.INTER_AREA)
+    cut = matter(im); t = cut.trimap
+    with torch.inference_mode():
+        one, many = _matte(matter.matting_net, im, t), _matte(matter.matting_net, im, t, one_pass=0, step=192)
+        fine = [_refine(matter.refine_net, im, one, step, 0) for step in (64, 128, 4096)]
+    d = np.abs(many-one)[t == 128]
+    assert d.mean() < .05 and (d > .5).mean() < .03, (d.mean(), d.max())
+    jump = lambda a, b: np.abs((a[:, b]-a[:, b-1])-(one[:, b]-one[:, b-1]))[t[:, b] == 128].max(initial=0)
+    assert max(jump(many, b) for b in (160, 224, 352, 416)) < .2     # where the ramps begin and end
+    for f in fine[:2]: assert np.abs(f-fine[2])[(one > .01) & (one < .99)].max() < 1e-4
+
+def test_a_tile_with_nothing_to_do_is_not_run():
+    where, base = np.zeros((1000, 1000), bool), np.zeros((1000, 1000), np.float32); where[900, 900] = True; seen = []
+    out = in_tiles(lambda a: (seen.append(a.shape), a*0+1)[1], base, where, [np.zeros_like(base)], 256, 0, 32)
+    assert len(seen) == 1 and out.sum() == (1000-768)**2
+
+def test_folded_networks_say_the_same():
+    import torch
+    from dim_nb.refine import RefineNet, matting_unet
+    torch.manual_seed(0); net, refine = matting_unet(), RefineNet()
+    for n in (*net.modules(), *refine.modules()):
+        if isinstance(n, torch.nn.BatchNorm2d): n.running_mean.normal_(0, .1); n.running_var.uniform_(.5, 2); n.weight.data.uniform_(.5, 1.5); n.bias.data.normal_(0, .1)
+    torch.nn.init.normal_(refine.convs[-1].weight, std=.1)
+    names = list(net.state_dict()); folded, fref = _fold(net), _fold(refine); net.eval(); refine.eval()
+    with torch.no_grad():
+        for seed in (1, 2):
+            x = torch.rand(1, 4, 96, 64, generator=torch.Generator().manual_seed(seed))
+            assert (net(x)-folded(x)).abs().max() < 1e-4 and (refine(x[:, :3], x[:, 3:])-fref(x[:, :3], x[:, 3:])).abs().max() < 1e-4
+    assert list(net.state_dict()) == names
+
+def test_every_unknown_pixel_of_a_large_drawn_trimap_counts(matter, photo):
+    big = cv2.resize(photo, (1500, 1500), interpolation=cv2.INTER_CUBIC); tri = cv2.resize(matter(photo).trimap, (1500, 1500), interpolation=cv2.INTER_NEAREST)
+    tri[tri == 128] = 255; tri[700:701, 300:1200] = 128; tri[10, 10] = 128           # unknown: one row, and one pixel
+    small = _shrink_trimap(tri, (640, 640))
+    assert (small[298, 150:500] == 128).any() or (small[299, 150:500] == 128).any()
+    assert small[4, 4] == 128
+    cut = matter(big, tri)
+    assert (cut.alpha[tri == 0] == 0).all() and (cut.alpha[tri == 255] == 1).all() and (cut.trimap == tri).all()
+
+def test_detail_of_a_large_picture_comes_back():
+    "A thin line that the small picture only hints at is drawn at full size, and tiles agree with one another"
+    rng = np.random.default_rng(0); a = np.zeros((1200, 1200), np.float32); a[:, :600] = 1
+    for y in range(40, 1200, 80): cv2.line(a, (600, y), (680, y+30), 1., 3, cv2.LINE_AA)
+    im = np.clip(a[..., None]*[40, 30, 20]+(1-a[..., None])*[200, 210, 220]+rng.normal(0, 2, (1200, 1200, 3)), 0, 255).astype(np.uint8)
+    small, coarse = (cv2.resize(o, (300, 300), interpolation=cv2.INTER_AREA) for o in (im, a)); coarse = cv2.blur(coarse, (3, 3))
+    up = cv2.resize(coarse, (1200, 1200), interpolation=cv2.INTER_CUBIC).clip(0, 1); where = (coarse > .01) & (coarse < .99)
+    fine = [add_detail(up.copy(), im, small, coarse, where, step) for step in (200, 512, 5000)]
+    assert np.abs(fine[0]-a).sum() < .9*np.abs(up-a).sum()
+    assert max(np.abs(f-fine[0]).max() for f in fine) < 1e-4
+
+def test_colours_are_right_at_any_size():
+    "Composed from a known foreground: its colour comes back where it can be seen, the photograph's own where alpha is 1"
+    rng = np.random.default_rng(0); h, w = 700, 900; a = np.clip(1.5-np.hypot(*(np.mgrid[:h, :w]-np.array([350, 450])[:, None, None]))/200, 0, 1).astype(np.float32)
+    F = cv2.resize(rng.integers(0, 255, (7, 9, 3)).astype(np.uint8), (w, h), interpolation=cv2.INTER_CUBIC)
+    im = (a[..., None]*F+(1-a[..., None])*[20, 200, 40]+.5).astype(np.uint8)
+    f = foreground_colours(im, a)
+    assert (f[a == 1] == im[a == 1]).all() and f.dtype == np.uint8
+    see = (a > .3) & (a < 1)
+    assert np.abs(f.astype(int)-F)[see].mean() < .65*np.abs(im.astype(int)-F)[see].mean()
+
+def test_seconds_of_each_stage(matter, photo):
+    cut = matter(photo)
+    assert set(cut.times) == {'trimap', 'matting', 'refinement', 'detail', 'foreground'} and all(v >= 0 for v in cut.times.values())
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_24_megapixels_within_2_gb(tmp_path, photo):
+    "The whole command, with everything it can write, in a fresh process"
+    Image.fromarray(photo[:427]).resize((6000, 4000)).save(tmp_path/'p.jpg', quality=90)
+    code = f'''
+import re, sys
+from dim_nb.pipeline import dim_cutout
+status = dim_cutout([r"{tmp_path/'p.jpg'}", '--out', r"{tmp_path/'out'}", '--device', 'cpu', '--alpha', '--trimap', '--bg', 'white', '--sheet'])
+print('peak', int(re.search('VmHWM: *([0-9]+)', open('/proc/self/status').read().replace(chr(9), ' '))[1])//1024); sys.exit(status)'''
+    r = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    peak = int(r.stdout.split('peak')[-1])
+    assert peak < 2000, f'{peak} MB'
+    assert Image.open(tmp_path/'out/p.png').size == (6000, 4000)
 
 def test_a_given_trimap_must_fit(matter, photo):
     with pytest.raises((ImageError, ValueError)): matter(photo, np.full((9, 9), 128, np.uint8))
