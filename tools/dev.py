@@ -105,7 +105,7 @@ def check():
         t = time.time()
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
         threads = os.environ.get('OMP_NUM_THREADS') or str(max(1, cpus//min(cpus, 8)))
-        if run('nbdev_test', '--n_workers', min(cpus, 8), '--do_print', '--timing', cwd=tmp, env=dict(OMP_NUM_THREADS=threads)):
+        if run('nbdev_test', '--n_workers', min(cpus, 8), '--do_print', '--timing', cwd=tmp, env=dict(OMP_NUM_THREADS=threads, NUMBA_NUM_THREADS=threads)):  # numba would set OpenMP's threads to all cores, for torch too
             fail('a notebook failed; the lines above show the cell. Mend it, then `make notebooks NB=nbs/<name>.ipynb` and `make prepare`')
         print(f'notebooks took {time.time()-t:.0f} s')
 
