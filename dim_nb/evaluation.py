@@ -7,7 +7,7 @@ __all__ = ['ONNX_DEFAULTS', 'ONNX_KNOWN', 'PEERS', 'STAGES', 'error_maps', 'Eval
            'OnnxMatter', 'load_peers', 'matter_digest', 'evaluate', 'summary', 'report', 'signed_error', 'worst_sheet',
            'dim_eval', 'stage_times', 'bench_image', 'bench', 'bench_report', 'dim_bench']
 
-# %% ../nbs/04b_evaluation.ipynb #9bd18f89
+# %% ../nbs/04b_evaluation.ipynb #7f7dd5be
 import argparse, functools, hashlib, importlib.metadata, io, json, math, os, platform, subprocess, sys, tempfile, time, warnings
 from collections import Counter
 from contextlib import contextmanager, redirect_stdout
@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2, numpy as np, pandas as pd
 from .core import *
 from .pipeline import *
+from .pipeline import _load_matter, _thumb
 
 # %% ../nbs/04b_evaluation.ipynb #1e83718d
 def error_maps(
@@ -420,7 +421,7 @@ def report(
         out.append('Our predicted trimap\n' + _lines(u, head, [('pictures','{:.0f}'), *((c,'{:.3f}') for c in _TRIMAP[:3]), ('fatal','{:.2f}'), ('unknown','{:.1f}'), ('rms_edge_px','{:.2f}')]))
     return '\n\n'.join(out)
 
-# %% ../nbs/04b_evaluation.ipynb #03cb2652
+# %% ../nbs/04b_evaluation.ipynb #3f725078
 def signed_error(
     pred, target, # HxW floats 0..1
 )->np.ndarray:    # HxWx3 uint8: white where they agree, red where pred is too high, blue where it is too low
@@ -429,15 +430,7 @@ def signed_error(
     k = np.abs(d)**.5
     return np.rint(255*np.dstack([1-k*(d < 0), 1-k, 1-k*(d > 0)])).astype(np.uint8)
 
-def _tile(a, side):
-    a = a if a.dtype == np.uint8 else np.rint(255*a).astype(np.uint8)
-    a = a if a.ndim == 3 else np.repeat(a[...,None], 3, 2)
-    k = side/max(a.shape[:2]); h,w = (max(1, round(v*k)) for v in a.shape[:2])
-    a = cv2.resize(a, (w,h), interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_LINEAR)
-    y,x = (side-h)//2, (side-w)//2
-    return cv2.copyMakeBorder(a, y, side-h-y, x, side-w-x, cv2.BORDER_CONSTANT, value=(255,255,255))
-
-# %% ../nbs/04b_evaluation.ipynb #819e4804
+# %% ../nbs/04b_evaluation.ipynb #35de9a01
 def worst_sheet(
     df,             # From `evaluate`
     folder, matter, # As given to `evaluate`
@@ -451,7 +444,7 @@ def worst_sheet(
     for i,t in enumerate(('photo','trimap','alpha','truth','red: too high, blue: too low')): d.text((i*side+4, 4), t, fill='black')
     for k,(_,r) in enumerate(worst.iterrows()):
         s = _Scene(files[r.stem], matter); c, y = s.photo[0], 20+k*(side+20)
-        row = [_tile(o, side) for o in (c.image, c.trimap, c.alpha, s.alpha, signed_error(c.alpha, s.alpha))]
+        row = [_thumb(o, side) for o in (c.image, c.trimap, c.alpha, s.alpha, signed_error(c.alpha, s.alpha))]
         sheet.paste(Image.fromarray(np.hstack(row)), (0, y))
         text = f'{r.stem}  {r.subset}  {int(r.width)}x{int(r.height)}  SAD {r.sad:.2f}  fatal {100*r.fatal:.2f} %'
         d.text((4, y+side+3), text.encode('latin-1', 'replace').decode('latin-1'), fill='black')
@@ -474,7 +467,7 @@ def _eval_parser():
     p.add_argument('--weights', metavar='DIR', help='folder with weights of your own')
     return p
 
-# %% ../nbs/04b_evaluation.ipynb #e680f1ee
+# %% ../nbs/04b_evaluation.ipynb #d48e0da5
 def _set_threads(n):
     if n: os.environ['OMP_NUM_THREADS'] = str(n); import torch; torch.set_num_threads(n); cv2.setNumThreads(n)
 
@@ -487,16 +480,6 @@ def _machine():
 def _weights_record(folder=None):
     "sha256 of the weight files"
     return {f.name: _sha256(f) for f in sorted(Path(folder or WEIGHTS).glob('*.safetensors'))}
-
-def _load_matter(p, a):
-    try: m = PortraitMatter.load(weights=a.weights, device=a.device)
-    except (FileNotFoundError, ValueError) as e: p.error(str(e))
-    except (RuntimeError, AssertionError) as e:
-        if a.device == 'cuda': p.error(f'--device cuda: {e}')
-        raise
-    with warnings.catch_warnings(): warnings.simplefilter('ignore'); m(np.zeros((64,64,3), np.uint8))
-    foreground_colours(np.zeros((64,64,3), np.uint8), np.full((64,64), .5, np.float32))
-    return m
 
 # %% ../nbs/04b_evaluation.ipynb #3707b9bb
 def _record(a, df, s, peers, matter):

@@ -54,7 +54,9 @@ def laplacian_loss(
         pred, target, weight = small
     return loss
 
-# %% ../nbs/03_matting_unet.ipynb #bf76561b
+# %% ../nbs/03_matting_unet.ipynb #25782b10
+def _unknown(planes): return (planes.as_subclass(torch.Tensor)[:,6:] - 128/255).abs() < .01 # Bx1xHxW bool, from the loss's planes
+
 class MattingLoss:
     "The paper's total, half alpha loss and half compositional loss, with some weight on known pixels"
     def __init__(self,
@@ -67,7 +69,7 @@ class MattingLoss:
         pred, target, planes = (o.as_subclass(torch.Tensor).float() for o in (pred, target, planes))
         fg, bg, trimap = planes[:,:3], planes[:,3:6], planes[:,6:]
         w = torch.where((trimap-target).abs() > .1, float(self.wrong), self.known)
-        w = torch.where((trimap - 128/255).abs() < .01, 1., w)
+        w = torch.where(_unknown(planes), 1., w)
         loss = alpha_loss(pred, target, w)
         if self.comp: loss = (1-self.comp)*loss + self.comp*compositional_loss(pred, target, w, fg, bg)
         return loss + self.lap*laplacian_loss(pred, target, w) if self.lap else loss
@@ -79,15 +81,12 @@ def matting_unet(pretrained:bool=False, arch:str='light')->LightUnet:
     "The matting network: RGB + trimap 0..1 in, alpha out; the range reaches a little past 0..1 so that the ends can be met"
     return LightUnet(4, 1, pretrained, y_range=(-.02,1.02), arch=arch)
 
-# %% ../nbs/03_matting_unet.ipynb #d41456bd
-def unknown_mad(pred, target, planes):
-    "Mean absolute difference in the unknown region, of a batch"
-    planes = planes.as_subclass(torch.Tensor); w = ((planes[:,6:] - 128/255).abs() < .01).float()
-    return _mean((pred.as_subclass(torch.Tensor).float().clamp(0,1)-target.as_subclass(torch.Tensor)).abs(), w)
-def known_mad(pred, target, planes):
-    "Mean absolute difference outside the unknown region, of a batch"
-    planes = planes.as_subclass(torch.Tensor); w = ((planes[:,6:] - 128/255).abs() >= .01).float()
-    return _mean((pred.as_subclass(torch.Tensor).float().clamp(0,1)-target.as_subclass(torch.Tensor)).abs(), w)
+# %% ../nbs/03_matting_unet.ipynb #9553ceb5
+def _mad(pred, target, w):
+    return _mean((pred.as_subclass(torch.Tensor).float().clamp(0,1)-target.as_subclass(torch.Tensor)).abs(), w.float())
+
+def unknown_mad(pred, target, planes): "Mean absolute difference in the unknown region, of a batch"; return _mad(pred, target, _unknown(planes))
+def known_mad(pred, target, planes): "Mean absolute difference outside the unknown region, of a batch"; return _mad(pred, target, ~_unknown(planes))
 
 # %% ../nbs/03_matting_unet.ipynb #f644fdc9
 class OwnTrimaps(Callback):

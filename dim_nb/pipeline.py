@@ -346,26 +346,26 @@ def _write_sheets(rows, out, page=40):
         for i,(name,row) in enumerate(part): sheet.paste(Image.fromarray(row), (0, 24+i*(h+20))); d.text((4, 26+i*(h+20)+h), name, fill='black')
         write_png(Path(out)/f'contact_sheet{f"_{k//page+1}" if k else ""}.png', sheet)
 
-# %% ../nbs/04a_pipeline.ipynb #9be71655
-def _load(p, a):
-    "Load the networks, and run once on nothing, so that the first photograph's time is its own"
-    t = time.perf_counter()
-    try: m = PortraitMatter.load(a.weights, a.device, a.size)
+# %% ../nbs/04a_pipeline.ipynb #c8498ef5
+def _load_matter(p, a, **kw):
+    "Load a command's networks, and run once on nothing, so that the first photograph's time is its own"
+    try: m = PortraitMatter.load(a.weights, a.device, **kw)
     except (FileNotFoundError, ValueError) as e: p.error(str(e))
     except (RuntimeError, AssertionError) as e:
         if a.device == 'cuda': p.error(f'--device cuda: {e}')
         raise
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); m(np.zeros((64,64,3), np.uint8))
     foreground_colours(np.zeros((64,64,3), np.uint8), np.full((64,64), .5, np.float32))
-    print(f'networks loaded in {time.perf_counter()-t:.1f} s, on {m.device}', flush=True)
     return m
 
+# %% ../nbs/04a_pipeline.ipynb #730ed4c7
 def dim_cutout(argv=None):
     "Command: cut portraits out"
     p = _parser(); a = p.parse_args(argv); _check_args(p, a)
     files = image_files(a.input); failed, rows = [], []
     if not files: print(f'no images in {", ".join(a.input)}', file=sys.stderr); return 1
-    Path(a.out).mkdir(parents=True, exist_ok=True); m = _load(p, a)
+    Path(a.out).mkdir(parents=True, exist_ok=True); t = time.perf_counter(); m = _load_matter(p, a, size=a.size)
+    print(f'networks loaded in {time.perf_counter()-t:.1f} s, on {m.device}', flush=True)
     for i,(f,stem) in enumerate(zip(files, _names(files, a)), 1):
         t = time.perf_counter()
         try:

@@ -79,12 +79,12 @@ def stage_dls(stage, sources, size, bs, n, n_valid=96, workers=0, seed=0, **kw):
     comp = [Composer(side(cuts,key['cut'],v), side(bgs,lambda p: p.stem,v), side(photos,key['photo'],v) if photos else (), stage=stage, size=size, seed=seed+v, **kw) for v in (False,True)]
     return matting_dls(*comp, n=n, n_valid=n_valid, bs=bs, workers=workers)
 
-# %% ../nbs/04_refinement.ipynb #bdfb6469
-def _stage_learner(stage, dls, pretrained=True, matting=None, joint=False, width=24, arch='light'):
+# %% ../nbs/04_refinement.ipynb #1bdfa44f
+def _stage_learner(stage, dls, loss, pretrained=True, matting=None, joint=False, width=24, arch='light'):
     "Learner of a stage"
-    if stage == 'trimap': model, loss, metrics = trimap_unet(pretrained), TrimapLoss(), [unknown_share, wrong_known]
-    elif stage == 'matting': model, loss, metrics = matting_unet(pretrained, arch), MattingLoss(), [unknown_mad, known_mad]
-    else: model, loss, metrics = RefinedMatting(matting, RefineNet(width), freeze=not joint), MattingLoss(comp=0), [unknown_mad, known_mad]
+    if stage == 'trimap': model, metrics = trimap_unet(pretrained), [unknown_share, wrong_known]
+    elif stage == 'matting': model, metrics = matting_unet(pretrained, arch), [unknown_mad, known_mad]
+    else: model, metrics = RefinedMatting(matting, RefineNet(width), freeze=not joint), [unknown_mad, known_mad]
     splitter = trainable_params if stage == 'refine' else unet_splitter
     return Learner(dls, model, loss, metrics=metrics, splitter=splitter, wd=.01)
 
@@ -119,7 +119,7 @@ def _train_parser():
     p.add_argument('--workers', type=int, default=0); p.add_argument('--seed', type=int, default=0)
     return p
 
-# %% ../nbs/04_refinement.ipynb #9b8b633d
+# %% ../nbs/04_refinement.ipynb #1941ec3e
 def dim_train(argv=None):
     "Command: train a stage, resumable, and write its weights for shipping"
     a = _train_parser().parse_args(argv)
@@ -129,10 +129,9 @@ def dim_train(argv=None):
     dls = stage_dls(a.stage if a.stage == 'trimap' else 'matting', _sources(a.data, a.cache), a.size, a.bs, a.samples, a.valid, a.workers, a.seed, plain=a.plain, hard=a.hard, perturb=a.perturb)
     matting = None
     if a.stage == 'refine': matting = matting_unet(); load_weights(matting, a.matting)
-    learn = _stage_learner(a.stage, dls, not (a.scratch or a.init), matting, a.joint, arch=a.arch)
-    if a.stage == 'refine': learn.loss_func = MattingLoss(a.known, 0, a.wrong, a.lap)
-    if a.stage == 'trimap': learn.loss_func.weights = tuple(float(v) for v in a.weights.split(','))
-    if a.stage == 'matting': learn.loss_func = MattingLoss(a.known, a.comp, a.wrong, a.lap)
+    if a.stage == 'trimap': loss = TrimapLoss([float(v) for v in a.weights.split(',')])
+    else: loss = MattingLoss(a.known, a.comp if a.stage == 'matting' else 0, a.wrong, a.lap)
+    learn = _stage_learner(a.stage, dls, loss, not (a.scratch or a.init), matting, a.joint, arch=a.arch)
     if a.own and a.stage != 'trimap': net = trimap_unet(); load_weights(net, a.own); learn.add_cb(OwnTrimaps(net))
     if a.init: load_weights(learn.model.refine if a.stage == 'refine' else learn.model, a.init)
     args = {k: Path(v).name if k in ('init','matting','own') and v else v for k,v in vars(a).items() if k not in ('out','cache','workers','data','epochs')}

@@ -162,12 +162,13 @@ class HalfOnCpu(Callback):
     def before_batch(self): self.autocast = torch.autocast('cpu', torch.bfloat16); self.autocast.__enter__()
     def after_pred(self): self.autocast.__exit__(None, None, None); self.learn.pred = to_float(self.pred)
 
-# %% ../nbs/00c_training.ipynb #6fc2a6d3
+# %% ../nbs/00c_training.ipynb #4352639d
 def _prepare(learn, half=False):
     "Optimizer; half precision on CUDA, and on the CPU where asked for"
     if learn.opt is None: learn.create_opt()
-    if torch.cuda.is_available(): learn.to_fp16() if not hasattr(learn, 'mixed_precision') else None
-    elif half and not hasattr(learn, 'half_on_cpu'): learn.add_cb(HalfOnCpu())
+    cuda = torch.cuda.is_available()
+    if cuda and not hasattr(learn, 'mixed_precision'): learn.to_fp16()
+    if half and not cuda and not hasattr(learn, 'half_on_cpu'): learn.add_cb(HalfOnCpu())
 
 def _restore(learn, state):
     learn.model.load_state_dict(state['model'])
