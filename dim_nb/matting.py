@@ -123,12 +123,13 @@ def force_known(alpha, trimap):
     "Alpha with the known pixels set to 0 and 1, as the paper does with a drawn trimap"
     return np.where(trimap == TRIMAP_UNKNOWN, alpha, (trimap == TRIMAP_FG).astype(alpha.dtype))
 
-# %% ../nbs/03_matting_unet.ipynb #bf3b81e5
+# %% ../nbs/03_matting_unet.ipynb #cb529833
 def settle_known(
     alpha,               # HxW float32 0..1
     trimap,              # HxW uint8, predicted
+    sure=False,          # HxW bool: known pixels that are not open to doubt, as from `sure_known`
     tolerance:float=.1,  # Largest difference that counts as agreement
 )->np.ndarray:           # HxW float32 0..1
-    "Where network and trimap agree, exactly 0 or 1; where they do not, the network keeps its say"
+    "Where the trimap is sure, or the network agrees with it, exactly 0 or 1; elsewhere the network keeps its say"
     known = (trimap == TRIMAP_FG).astype(alpha.dtype)
-    return np.where((trimap != TRIMAP_UNKNOWN) & (abs(alpha-known) <= tolerance), known, alpha)
+    return np.where((trimap != TRIMAP_UNKNOWN) & (sure | (abs(alpha-known) <= tolerance)), known, alpha)

@@ -94,17 +94,25 @@ def in_tiles(
             base[y,x] += wy[:,None]*wx*(new-old[y,x])
     return base
 
-# %% ../nbs/04a_pipeline.ipynb #8f2fbb7d
+# %% ../nbs/04a_pipeline.ipynb #51a9c153
+def _estimate(image, alpha):
+    "F and B by pymatting; torch keeps its number of threads"
+    from pymatting import estimate_foreground_ml
+    torch = sys.modules.get('torch'); n = torch and torch.get_num_threads()
+    try: return estimate_foreground_ml(image, alpha, return_background=True)
+    finally:
+        if torch: torch.set_num_threads(n)
+
+# %% ../nbs/04a_pipeline.ipynb #34e1a162
 def foreground_colours(
     image:np.ndarray,  # HxWx3 uint8
     alpha:np.ndarray,  # HxW float32 0..1
     largest:int=512,   # F and B are estimated at no more than this long side
 )->np.ndarray:         # HxWx3 uint8
     "The person's own colours at every pixel: estimated where alpha is below 1, the photograph's where it is 1"
-    from pymatting import estimate_foreground_ml
     size = tuple(max(2, n) for n in _work_size(*alpha.shape, largest, 1))
     small, a = (np.ascontiguousarray(_resize(o, size), np.float32) for o in (image, alpha))
-    F, B = (_resize(cv2.convertScaleAbs(o, alpha=255), alpha.shape) for o in estimate_foreground_ml(small/255, a, return_background=True))
+    F, B = (_resize(cv2.convertScaleAbs(o, alpha=255), alpha.shape) for o in _estimate(small/255, a))
     soft = ((alpha > 0) & (alpha < 1)).any(1)
     for y in _strips(len(F)):
         if soft[y].any():
@@ -157,7 +165,7 @@ class PortraitMatter:
             load_weights(net, f)
         return cls(*(n.to(memory_format=torch.channels_last) for n in nets.values()), device, size, half)
 
-# %% ../nbs/04a_pipeline.ipynb #5097823b
+# %% ../nbs/04a_pipeline.ipynb #1d164c88
 ONE_PASS = 640*640  # pixels that the matting network takes at once
 
 def _matte(net, image, trimap, one_pass=ONE_PASS, **kw):
@@ -173,10 +181,10 @@ def _refine(net, image, rough, step=512, one_pass=ONE_PASS):
     from dim_nb.refine import refine_alpha
     from dim_nb.trimap import to_tensor
     if rough.size <= one_pass: return refine_alpha(net, image, rough)
-    soft = cv2.dilate(((rough > .01) & (rough < .99)).astype(np.uint8), np.ones((17,17), np.uint8)) > 0
+    soft = cv2.dilate(((rough > .01) & (rough < .99)).astype(np.uint8), np.ones((25,25), np.uint8)) > 0
     device = next(net.parameters()).device
     fn = lambda i,r: net(to_tensor(i, device), to_tensor(r, device)).clamp(0,1)[0,0].float().cpu().numpy()
-    return in_tiles(fn, rough.copy(), soft, (image, rough), step, 0, 8)
+    return in_tiles(fn, rough.copy(), soft, (image, rough), step, 0, 12)
 
 # %% ../nbs/04a_pipeline.ipynb #b8a0c39e
 def _guide(
@@ -221,15 +229,15 @@ def add_detail(
             alpha[y,x] += k[...,4]*(fine-alpha[y,x])
     return alpha
 
-# %% ../nbs/04a_pipeline.ipynb #608447ee
-def _alpha(self, rgb, work, trimap, tri, times):
+# %% ../nbs/04a_pipeline.ipynb #6e7d5cc2
+def _alpha(self, rgb, work, trimap, tri, sure, times):
     "Rough and refined alpha at the photograph's size, and seconds per stage"
     from dim_nb.matting import force_known, settle_known
     full, t = rgb.shape[:2], [time.perf_counter()]
     def done(stage): t.append(time.perf_counter()); times[stage] = t[-1]-t[-2]
     rough = _matte(self.matting_net, work, tri); done('matting')
-    coarse = _refine(self.refine_net, work, rough)
-    if trimap is None: coarse = settle_known(coarse, tri)
+    settle = (lambda a: settle_known(a, tri, sure)) if trimap is None else (lambda a: force_known(a, tri))
+    coarse = settle(_refine(self.refine_net, work, settle(rough)))
     done('refinement')
     if trimap is None and (coarse > .5).mean() < .001:
         warnings.warn('nobody found in this picture: its alpha is empty')
@@ -241,16 +249,21 @@ def _alpha(self, rgb, work, trimap, tri, times):
     if trimap is not None: rough, alpha = force_known(rough, trimap), force_known(alpha, trimap)
     done('detail'); return rough, alpha
 
+def _predict(net, work):
+    "Trimap, and where in it the network is sure"
+    from dim_nb.trimap import trimap_probs, probs_to_trimap, sure_known
+    p = trimap_probs(net, work); tri = probs_to_trimap(p, work.shape[:2])
+    return tri, sure_known(p, tri)
+
 def _call(self:PortraitMatter, image, trimap=None):
     import torch
-    from dim_nb.trimap import predict_trimap
     rgb = read_image(image); full = rgb.shape[:2]; t = time.perf_counter()
     work = _resize(rgb, _work_size(*full, self.size))
     if trimap is not None: trimap = read_trimap(trimap, size=full)
     with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-        tri = predict_trimap(self.trimap_net, work) if trimap is None else _shrink_trimap(trimap, work.shape[:2])
+        tri, sure = _predict(self.trimap_net, work) if trimap is None else (_shrink_trimap(trimap, work.shape[:2]), None)
         times = dict(trimap=time.perf_counter()-t)
-        rough, alpha = _alpha(self, rgb, work, trimap, tri, times)
+        rough, alpha = _alpha(self, rgb, work, trimap, tri, sure, times)
     t = time.perf_counter(); fg = foreground_colours(rgb, alpha) if alpha.any() else rgb.copy()
     times['foreground'] = time.perf_counter()-t
     return Cutout(rgb, _resize(tri, full, nearest=True) if trimap is None else trimap, rough, alpha, fg, times)
@@ -325,7 +338,7 @@ def _cut_one(m, f, stem, a):
         write_png(target, pic)
     return c
 
-# %% ../nbs/04a_pipeline.ipynb #0dee9e68
+# %% ../nbs/04a_pipeline.ipynb #c0d9f8df
 def _thumb(a, side=200):
     h,w = a.shape[:2]; k = side/max(h,w); a = a if a.dtype == np.uint8 else _byte(a)
     a = cv2.resize(a, (max(1,round(w*k)), max(1,round(h*k))), interpolation=cv2.INTER_AREA if k < 1 else cv2.INTER_LINEAR)
@@ -337,14 +350,20 @@ def _sheet_row(c, bg):
     small = Cutout(*(_resize(o, _work_size(*c.alpha.shape, 400, 1)) for o in (c.image, c.trimap, c.rough, c.alpha, c.foreground)))
     return np.hstack([_thumb(o) for o in (small.image, small.trimap, small.rough, small.alpha, small.on((46,139,160) if bg is None else bg))])
 
-def _write_sheets(rows, out, page=40):
-    from PIL import Image, ImageDraw
-    for k in range(0, len(rows), page):
-        part = rows[k:k+page]; h,w = part[0][1].shape[:2]
-        sheet = Image.new('RGB', (w, 24+(h+20)*len(part)), 'white'); d = ImageDraw.Draw(sheet)
+class _Sheets:
+    "Contact sheets of `page` rows, each written as soon as it is full"
+    def __init__(self, out, page=40): self.out, self.page, self.n, self.rows = Path(out), page, 0, []
+    def add(self, name, row):
+        self.rows.append((name, row))
+        if len(self.rows) == self.page: self.write()
+    def write(self):
+        from PIL import Image, ImageDraw
+        if not self.rows: return
+        h,w = self.rows[0][1].shape[:2]; self.n += 1
+        sheet = Image.new('RGB', (w, 24+(h+20)*len(self.rows)), 'white'); d = ImageDraw.Draw(sheet)
         for i,t in enumerate(('photo','trimap','rough alpha','alpha','cut-out')): d.text((i*h+4, 6), t, fill='black')
-        for i,(name,row) in enumerate(part): sheet.paste(Image.fromarray(row), (0, 24+i*(h+20))); d.text((4, 26+i*(h+20)+h), name, fill='black')
-        write_png(Path(out)/f'contact_sheet{f"_{k//page+1}" if k else ""}.png', sheet)
+        for i,(name,row) in enumerate(self.rows): sheet.paste(Image.fromarray(row), (0, 24+i*(h+20))); d.text((4, 26+i*(h+20)+h), name, fill='black')
+        write_png(self.out/f'contact_sheet{f"_{self.n}" if self.n > 1 else ""}.png', sheet); self.rows = []
 
 # %% ../nbs/04a_pipeline.ipynb #c8498ef5
 def _load_matter(p, a, **kw):
@@ -358,23 +377,33 @@ def _load_matter(p, a, **kw):
     foreground_colours(np.zeros((64,64,3), np.uint8), np.full((64,64), .5, np.float32))
     return m
 
-# %% ../nbs/04a_pipeline.ipynb #730ed4c7
-def dim_cutout(argv=None):
-    "Command: cut portraits out"
-    p = _parser(); a = p.parse_args(argv); _check_args(p, a)
-    files = image_files(a.input); failed, rows = [], []
-    if not files: print(f'no images in {", ".join(a.input)}', file=sys.stderr); return 1
-    Path(a.out).mkdir(parents=True, exist_ok=True); t = time.perf_counter(); m = _load_matter(p, a, size=a.size)
-    print(f'networks loaded in {time.perf_counter()-t:.1f} s, on {m.device}', flush=True)
-    for i,(f,stem) in enumerate(zip(files, _names(files, a)), 1):
+# %% ../nbs/04a_pipeline.ipynb #89dbd317
+def _cut_all(m, files, stems, a):
+    "Cut every file out, a line for each; the number of those that failed"
+    from tqdm import tqdm
+    sheets, failed = _Sheets(a.out), 0
+    terminal = sys.stderr.isatty(); bar = tqdm(total=len(files), unit='image', disable=len(files) < 20, mininterval=.5 if terminal else 20)
+    for i,(f,stem) in enumerate(zip(files, stems), 1):
         t = time.perf_counter()
+        def say(text, file=sys.stdout):
+            text = f'[{i}/{len(files)}] {text}'; bar.write(text, file) if terminal else print(text, file=file, flush=True); bar.update()
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter('always', UserWarning); c = _cut_one(m, f, stem, a)
-        except (ImageError, OSError, ValueError) as e: failed.append(f); print(f'[{i}/{len(files)}] failed: {e}', file=sys.stderr, flush=True); continue
-        if a.sheet: rows.append((f.name, _sheet_row(c, a.bg)))
+        except (ImageError, OSError, ValueError) as e: failed += 1; say(f'failed: {e}', sys.stderr); continue
+        if a.sheet: sheets.add(f.name, _sheet_row(c, a.bg))
         note = ''.join(f'  ({w.message})' for w in caught if 'nobody' in str(w.message))
-        print(f'[{i}/{len(files)}] {f.name}  {c.image.shape[1]}×{c.image.shape[0]}  {time.perf_counter()-t:.2f} s  {stem}.png{note}', flush=True)
-    if rows: _write_sheets(rows, a.out)
-    print(f'{len(files)-len(failed)} of {len(files)} cut out, in {a.out}' + (f'; {len(failed)} failed, named above' if failed else ''))
+        say(f'{f.name}  {c.image.shape[1]}×{c.image.shape[0]}  {time.perf_counter()-t:.2f} s  {stem}.png{note}')
+    sheets.write(); bar.close(); return failed
+
+# %% ../nbs/04a_pipeline.ipynb #b9709cdd
+def dim_cutout(argv=None):
+    "Command: cut portraits out"
+    p = _parser(); a = p.parse_args(argv); _check_args(p, a)
+    files = image_files(a.input)
+    if not files: print(f'no images in {", ".join(a.input)}', file=sys.stderr); return 1
+    Path(a.out).mkdir(parents=True, exist_ok=True); t = time.perf_counter(); m = _load_matter(p, a, size=a.size)
+    print(f'networks loaded in {time.perf_counter()-t:.1f} s, on {m.device}', flush=True)
+    t = time.perf_counter(); failed = _cut_all(m, files, _names(files, a), a); t = time.perf_counter()-t
+    print(f'{len(files)-failed} of {len(files)} cut out in {t:.1f} s, {len(files)/t:.1f} images a second, in {a.out}' + (f'; {failed} failed, named above' if failed else ''))
     return 1 if failed else 0

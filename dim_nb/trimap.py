@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['light_encoder', 'LightUnet', 'unet_splitter', 'trimap_unet', 'TrimapLoss', 'unknown_share', 'wrong_known',
-           'to_tensor', 'working_size', 'trimap_probs', 'probs_to_trimap', 'predict_trimap']
+           'to_tensor', 'working_size', 'trimap_probs', 'probs_to_trimap', 'predict_trimap', 'sure_known']
 
 # %% ../nbs/02_trimap_unet.ipynb #31472da9
 import cv2, numpy as np, torch, timm
@@ -131,3 +131,13 @@ def _without_islands(mask, area):
 def predict_trimap(net, image, size=224, **kwargs):
     "Trimap of a photograph, HxW uint8, at the photograph's own size"
     return probs_to_trimap(trimap_probs(net, image, size), image.shape[:2], **kwargs)
+
+# %% ../nbs/02_trimap_unet.ipynb #2826c397
+def sure_known(
+    probs:np.ndarray,   # hxwx3 float32
+    trimap:np.ndarray,  # HxW uint8 trimap, made from them
+    least:float=.9,     # Probability from which the network counts as sure
+)->np.ndarray:          # HxW bool
+    "The known pixels of which the trimap network is sure"
+    p = cv2.resize(probs, trimap.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return ((trimap == TRIMAP_BG) & (p[...,0] >= least)) | ((trimap == TRIMAP_FG) & (p[...,2] >= least))
