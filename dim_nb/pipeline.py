@@ -302,7 +302,7 @@ def _check_args(p, a):
     if a.trimap_in and Path(a.trimap_in).is_file() and (len(a.input) > 1 or Path(a.input[0]).is_dir()): p.error('--trimap_in: one trimap file goes with one input file; give a folder of trimaps')
     if Path(a.out).exists() and not Path(a.out).is_dir(): p.error(f'--out {a.out}: is a file, a folder is needed')
 
-# %% ../nbs/04a_pipeline.ipynb #158b12b2
+# %% ../nbs/04a_pipeline.ipynb #e1cb36f6
 def _stems(files, suffixes=('',), taken=()):
     "A name for each file's results, such that no result overwrites another's"
     used, out = set(taken), []
@@ -314,7 +314,7 @@ def _stems(files, suffixes=('',), taken=()):
 
 def _names(files, a):
     on = dict(_alpha=a.alpha, _trimap=a.trimap, _bg=a.bg is not None)
-    return _stems(files, ['', *(k for k,v in on.items() if v)], ['contact_sheet'] if a.sheet else [])
+    return _stems(files, ['', *(k for k,v in on.items() if v)], [f'contact_sheet{k}' for k in ('', *(f'_{i}' for i in range(2, len(files)//40+2)))] if a.sheet else [])
 
 def _trimap_for(trimap_in, f):
     if trimap_in is None: return None

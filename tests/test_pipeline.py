@@ -1,5 +1,5 @@
 "The whole chain and the command, on files as people have them."
-import hashlib, json, subprocess, sys, warnings
+import hashlib, json, os, subprocess, sys, warnings
 from pathlib import Path
 import cv2, numpy as np, pytest
 from PIL import Image
@@ -230,3 +230,51 @@ def test_weights_are_the_published_ones():
     assert {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files} == sums
     assert sorted(sums) == ['matting.safetensors', 'refine.safetensors', 'trimap.safetensors']
     assert sum(f.stat().st_size for f in files) < 26e6
+
+def test_a_long_folder_shows_a_bar_and_writes_its_sheets_page_by_page(tmp_path, capsys, photo):
+    small = Image.fromarray(photo).resize((24, 24)); (tmp_path/'in').mkdir()
+    for i in range(43): small.save(tmp_path/'in'/f'{i:03}.png')
+    small.save(tmp_path/'in'/'contact_sheet_2.png'); (tmp_path/'in'/'020b.png').write_bytes((tmp_path/'in'/'001.png').read_bytes()[:60])
+    assert dim_cutout([str(tmp_path/'in'), '--out', str(tmp_path/'out'), '--sheet', '--device', 'cpu']) == 1
+    out, err = capsys.readouterr(); lines = [l for l in out.splitlines() if l.startswith('[')]
+    assert len(lines) == 44 and err.count('failed') == 1 and '020b.png' in err and '45/45' in err      # the bar ends full
+    assert '44 of 45 cut out in' in out and 'images a second' in out and '1 failed' in out
+    names = {p.name for p in (tmp_path/'out').iterdir()}
+    assert {'contact_sheet.png', 'contact_sheet_2.png', 'contact_sheet_2-2.png'} <= names and len(names) == 46
+    a, b = (Image.open(tmp_path/'out'/f'contact_sheet{k}.png').size for k in ('', '_2'))
+    assert a == (1000, 24+40*220) and b == (1000, 24+4*220)
+
+def test_a_short_folder_shows_no_bar(tmp_path, capsys, photo):
+    Image.fromarray(photo).resize((24, 24)).save(tmp_path/'a.png'); dim_cutout([str(tmp_path), '--out', str(tmp_path/'out'), '--device', 'cpu'])
+    assert '%|' not in capsys.readouterr().err
+
+def test_colours_leave_torch_its_threads():
+    code = """import torch, numpy as np, cv2; torch.set_num_threads(1); from dim_nb.pipeline import foreground_colours
+foreground_colours(np.zeros((64,64,3), np.uint8), np.full((64,64), .5, np.float32)); print(torch.get_num_threads())"""
+    env = {k: v for k,v in os.environ.items() if k not in ('NUMBA_NUM_THREADS', 'OMP_NUM_THREADS')}
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env, check=True).stdout
+    assert out.split() == ['1']
+
+def test_what_the_trimap_network_is_sure_of_is_obeyed(matter, photo, monkeypatch):
+    "A matting network that says ½ everywhere changes only what is not sure"
+    from dim_nb.trimap import trimap_probs, probs_to_trimap, sure_known
+    monkeypatch.setattr('dim_nb.pipeline._matte', lambda net, work, tri: np.full(tri.shape, .5, np.float32)); c = matter(photo)
+    p = trimap_probs(matter.trimap_net, photo); t = probs_to_trimap(p, photo.shape[:2]); sure = sure_known(p, t)
+    assert sure.any() and (sure <= (t != 128)).all() and (c.alpha[sure] == (t == 255)[sure]).all()
+    assert .2 < np.median(c.alpha[~sure]) < .8
+
+def test_the_guided_filter_is_the_one_of_the_paper():
+    "Against least squares, window by window, in double precision"
+    import torch
+    from dim_nb.refine import guided_alpha
+    rng = np.random.default_rng(0); im = cv2.GaussianBlur(rng.random((24, 20, 3)).astype(np.float32), (0,0), 2); a = rng.random((24, 20)).astype(np.float32); r, eps = 2, 1e-3
+    out = guided_alpha(torch.from_numpy(im).permute(2,0,1)[None], torch.from_numpy(a)[None,None], r, eps)[0,0].numpy()
+    co = np.zeros((24, 20, 4))
+    for y in range(24):
+        for x in range(20):
+            w = np.s_[max(0,y-r):y+r+1, max(0,x-r):x+r+1]; I = im[w].reshape(-1,3).astype(float); q = a[w].ravel().astype(float); d = I-I.mean(0)
+            co[y,x,:3] = np.linalg.solve(d.T@d/len(I)+eps*np.eye(3), d.T@(q-q.mean())/len(I)); co[y,x,3] = q.mean()-co[y,x,:3]@I.mean(0)
+    for y in range(24):
+        for x in range(20):
+            k = co[max(0,y-r):y+r+1, max(0,x-r):x+r+1].reshape(-1,4).mean(0)
+            assert abs(np.clip(k[:3]@im[y,x]+k[3], 0, 1)-out[y,x]) < 2e-3

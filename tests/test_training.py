@@ -43,3 +43,9 @@ def test_a_folder_without_data_is_named(tmp_path):
     from dim_nb.refine import dim_train
     with pytest.raises((SystemExit, Exception)) as e: dim_train(['trimap', '--data', str(tmp_path/'nothing'), '--epochs', '1', '--out', str(tmp_path/'run')])
     assert 'nothing' in str(e.value)
+
+@pytest.mark.parametrize('argv', [['--part', '0'], ['--part', '1.5'], ['--layers', '1']])
+def test_senseless_numbers_are_refused_at_once(argv, tmp_path, capsys):
+    from dim_nb.refine import dim_train
+    with pytest.raises(SystemExit) as e: dim_train(['matting', '--data', str(tmp_path), '--epochs', '1', '--out', str(tmp_path/'run'), *argv])
+    assert e.value.code == 2 and argv[0] in capsys.readouterr().err and not (tmp_path/'run').exists()
