@@ -229,7 +229,7 @@ def add_detail(
             alpha[y,x] += k[...,4]*(fine-alpha[y,x])
     return alpha
 
-# %% ../nbs/04a_pipeline.ipynb #6e7d5cc2
+# %% ../nbs/04a_pipeline.ipynb #272640ab
 def _alpha(self, rgb, work, trimap, tri, sure, times):
     "Rough and refined alpha at the photograph's size, and seconds per stage"
     from dim_nb.matting import force_known, settle_known
@@ -239,7 +239,7 @@ def _alpha(self, rgb, work, trimap, tri, sure, times):
     settle = (lambda a: settle_known(a, tri, sure)) if trimap is None else (lambda a: force_known(a, tri))
     coarse = settle(_refine(self.refine_net, work, settle(rough)))
     done('refinement')
-    if trimap is None and (coarse > .5).mean() < .001:
+    if trimap is None and ((coarse > .5).mean() < .005 or (tri == TRIMAP_FG).mean() < .001):
         warnings.warn('nobody found in this picture: its alpha is empty')
         rough, coarse = np.zeros_like(rough), np.zeros_like(coarse)
     alpha = _resize(coarse, full)
