@@ -377,7 +377,7 @@ def _load_matter(p, a, **kw):
     foreground_colours(np.zeros((64,64,3), np.uint8), np.full((64,64), .5, np.float32))
     return m
 
-# %% ../nbs/04a_pipeline.ipynb #89dbd317
+# %% ../nbs/04a_pipeline.ipynb #d74d1124
 def _cut_all(m, files, stems, a):
     "Cut every file out, a line for each; the number of those that failed"
     from tqdm import tqdm
@@ -386,7 +386,7 @@ def _cut_all(m, files, stems, a):
     for i,(f,stem) in enumerate(zip(files, stems), 1):
         t = time.perf_counter()
         def say(text, file=sys.stdout):
-            text = f'[{i}/{len(files)}] {text}'; bar.write(text, file) if terminal else print(text, file=file, flush=True); bar.update()
+            text = f'[{i}/{len(files)}] {text}'; bar.write(text, file) if terminal or file is sys.stderr else print(text, file=file, flush=True); bar.update()
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter('always', UserWarning); c = _cut_one(m, f, stem, a)
