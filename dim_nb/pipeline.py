@@ -229,7 +229,7 @@ def add_detail(
             alpha[y,x] += k[...,4]*(fine-alpha[y,x])
     return alpha
 
-# %% ../nbs/04a_pipeline.ipynb #272640ab
+# %% ../nbs/04a_pipeline.ipynb #434429cf
 def _alpha(self, rgb, work, trimap, tri, sure, times):
     "Rough and refined alpha at the photograph's size, and seconds per stage"
     from dim_nb.matting import force_known, settle_known
@@ -249,6 +249,7 @@ def _alpha(self, rgb, work, trimap, tri, sure, times):
     if trimap is not None: rough, alpha = force_known(rough, trimap), force_known(alpha, trimap)
     done('detail'); return rough, alpha
 
+# %% ../nbs/04a_pipeline.ipynb #2e36929f
 def _predict(net, work):
     "Trimap, and where in it the network is sure"
     from dim_nb.trimap import trimap_probs, probs_to_trimap, sure_known

@@ -127,9 +127,10 @@ def _stage_learner(stage, dls, loss, pretrained=True, matting=None, joint=False,
     splitter = trainable_params if stage == 'refine' else unet_splitter
     return Learner(dls, model, loss, metrics=metrics, splitter=splitter, wd=.01)
 
-# %% ../nbs/04_refinement.ipynb #4cf51f83
+# %% ../nbs/04_refinement.ipynb #e436a4e3
 STAGES = {'trimap': dict(size=224, bs=8, lr=2e-3), 'matting': dict(size=256, bs=8, lr=1e-3), 'refine': dict(size=256, bs=8, lr=1e-3)}
 
+# %% ../nbs/04_refinement.ipynb #9df29850
 def _train_parser():
     p = argparse.ArgumentParser('dim_train', description='Train one stage; run again with the same arguments to go on after an interruption.')
     p.add_argument('stage', choices=STAGES)
