@@ -118,17 +118,17 @@ def load_weights(
     model.load_state_dict(sd)
     return meta
 
-# %% ../nbs/00c_training.ipynb #c4c432ea
-def _check_args(run, args):
-    "Keep the run's arguments, or compare with those kept"
+# %% ../nbs/00c_training.ipynb #43a6ee2b
+def _check_args(run, args, defaults=None):
+    "Keep the run's arguments, or compare with those kept; what the kept ones lack counts as its default"
     f = run/'args.json'
     if f.exists():
-        old = json.loads(f.read_text()); new = json.loads(json.dumps(args))
+        old, new = {**(defaults or {}), **json.loads(f.read_text())}, json.loads(json.dumps({**(defaults or {}), **args}))
         diff = [f'{k}: {old.get(k)!r} before, {new.get(k)!r} now' for k in sorted(old.keys()|new.keys()) if k != 'epochs' and old.get(k) != new.get(k)]
         if diff: raise ValueError(f'{run} holds a run with other arguments ({"; ".join(diff)}). Give the same ones, or another folder')
     write_atomic(f, lambda p: p.write_text(json.dumps(args, indent=1)))
 
-# %% ../nbs/00c_training.ipynb #a64e87f6
+# %% ../nbs/00c_training.ipynb #ef732072
 def fit_resumable(
     learn:Learner,
     epochs:int,            # Epochs in all, those already done included
@@ -136,13 +136,14 @@ def fit_resumable(
     run,                   # Folder for checkpoint, best weights, history and arguments
     monitor='valid_loss',  # What decides the best weights; smaller is better
     args:dict=None,        # What defines the run, compared on resuming
+    defaults:dict=None,    # What an argument was before it existed, for runs that began before
     seed:int=0,
     clip:float=1.,         # Largest gradient norm
     half:bool=False,       # bf16 on the CPU too (CUDA always has half precision)
 )->pd.DataFrame:           # The run's history, a row per epoch
     "One-cycle training that resumes from `run` after an interruption at any moment, losing at most one epoch"
     run = Path(run); run.mkdir(parents=True, exist_ok=True)
-    _check_args(run, dict(args or {}, epochs=epochs))
+    _check_args(run, dict(args or {}, epochs=epochs), defaults)
     state = torch.load(run/'last.pt', map_location='cpu', weights_only=True) if (run/'last.pt').exists() else None
     set_seed(seed)
     _prepare(learn, half)
