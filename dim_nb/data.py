@@ -876,11 +876,11 @@ def _camera(image, rng):
     _,buf = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40,96))])
     return cv2.cvtColor(cv2.imdecode(buf, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
-# %% ../nbs/01_data_prep.ipynb #8f96a111
+# %% ../nbs/01_data_prep.ipynb #492da9bc
 def _low_resolution(planes, rng, size):
     "Each plane shrunk to 0.4 to 0.8 of its size and back"
     n = int(size*rng.uniform(.4,.8))
-    return [cv2.resize(cv2.resize(p,(n,n),interpolation=cv2.INTER_AREA),(size,size),interpolation=cv2.INTER_LINEAR) for p in planes]
+    return [cv2.resize(cv2.resize(p,(n,n),interpolation=cv2.INTER_AREA),(size,size),interpolation=cv2.INTER_CUBIC) for p in planes]
 
 # %% ../nbs/01_data_prep.ipynb #f632e905
 def _over(fg, bg, alpha): # alpha*fg + (1-alpha)*bg of uint8 pictures and a uint8 alpha
@@ -898,7 +898,7 @@ class Sample:
     @property
     def clean(self): return composite(self.fg.astype(np.float32), self.bg.astype(np.float32), self.alpha) # HxWx3 float32 0..255, not rounded
 
-# %% ../nbs/01_data_prep.ipynb #50f7b69a
+# %% ../nbs/01_data_prep.ipynb #92fcf2a6
 class Composer:
     "Makes sample i of an epoch from prepared cut-outs, photographs as taken and backgrounds; seeded by (seed, epoch, i)"
     def __init__(self,
@@ -910,6 +910,7 @@ class Composer:
         seed:int=0,
         hard:float=.5,        # Share of samples with darkness, shadow or low contrast
         perturb:float=.3,     # Share of matting samples whose trimap is wrong in places
+        low:float=.15,        # Share of samples that were shrunk and enlarged again
         width:int=3,          # Half-width of the band that the trimap network learns, px of the sample
         plain:bool=False,     # The paper's composition only: crop, flip, compose
     ):
@@ -945,7 +946,7 @@ def _cut(self:Composer, bgra, rng, angle=15):
 def _foreground(self:Composer, rng):
     return self._cut(_load_rgba(self.cutouts[rng.integers(len(self.cutouts))]), rng, 0 if self.plain else 15)
 
-# %% ../nbs/01_data_prep.ipynb #ea90ab4a
+# %% ../nbs/01_data_prep.ipynb #edb084c9
 @patch
 def _planes(self:Composer, rng):
     "F, B and alpha, uint8"
@@ -960,7 +961,7 @@ def _planes(self:Composer, rng):
     elif rng.random() < .15: fg, alpha = _merge(fg, alpha, *self._foreground(rng))      # two people
     fg, bg = _jitter(fg, rng), _jitter(bg, rng, 1.5)
     if rng.random() < self.hard: fg, bg = self._harden(fg, bg, alpha, rng)
-    if rng.random() < .15: fg, bg, alpha = _low_resolution([fg,bg,alpha], rng, self.size)
+    if rng.random() < self.low: fg, bg, alpha = _low_resolution([fg,bg,alpha], rng, self.size)
     return fg, bg, alpha
 
 # %% ../nbs/01_data_prep.ipynb #918ec1eb
