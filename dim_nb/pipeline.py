@@ -45,13 +45,19 @@ def _cover(image, size):
     ch,cw = max(1,round(h*k)), max(1,round(w*k)); y,x = (H-ch)//2, (W-cw)//2
     return cv2.resize(image[y:y+ch,x:x+cw], (w,h), interpolation=cv2.INTER_AREA if k > 1 else cv2.INTER_LINEAR)
 
-# %% ../nbs/04a_pipeline.ipynb #a1eefa6d
+# %% ../nbs/04a_pipeline.ipynb #c4976a96
 def _resize(a, size, nearest=False):
     "Resize HxW or HxWxC to (h, w): area where it shrinks, bicubic where it grows, nearest for codes"
     if a.shape[:2] == tuple(size): return a
     how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if size[0]*size[1] < a.shape[0]*a.shape[1] else cv2.INTER_CUBIC
     out = cv2.resize(a, tuple(size)[::-1], interpolation=how)
     return np.clip(out, 0, 1, out=out) if out.dtype.kind == 'f' else out
+
+def _back(alpha, size):
+    "Alpha of the networks' size at the photograph's; of an enlarged picture the bicubic curve is read at the photograph's pixels"
+    if alpha.shape == tuple(size): return alpha
+    out = cv2.resize(alpha, tuple(size)[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(out, 0, 1, out=out)
 
 def _work_size(h, w, largest, smallest=384):
     k = min(largest, max(smallest, h, w))/max(h, w)
@@ -186,22 +192,7 @@ def _refine(net, image, rough, step=512, one_pass=ONE_PASS):
     fn = lambda i,r: net(to_tensor(i, device), to_tensor(r, device)).clamp(0,1)[0,0].float().cpu().numpy()
     return in_tiles(fn, rough.copy(), soft, (image, rough), step, 0, 12)
 
-# %% ../nbs/04a_pipeline.ipynb #b8a0c39e
-def _guide(
-    image:np.ndarray,  # hxwx3 uint8, at the networks' size
-    alpha:np.ndarray,  # hxw float32
-    radius:int=2,      # Of the window in which alpha is linear in the colour, px
-    eps:float=1e-4,    # Keeps a small: a colour variance that does not count
-)->np.ndarray:         # hxwx4 float32: a, and b
-    "The guided filter's coefficients, alpha ≈ a·I + b"
-    mean = lambda o: cv2.blur(o, (2*radius+1,)*2)
-    I = image.astype(np.float32)/255; m, p = mean(I), mean(alpha)
-    cov = mean(I*alpha[...,None]) - m*p[...,None]
-    var = np.stack([np.stack([mean(I[...,i]*I[...,j])-m[...,i]*m[...,j] for j in range(3)], -1) for i in range(3)], -1)
-    a = np.linalg.solve(var + eps*np.eye(3, dtype=np.float32), cov[...,None])[...,0]
-    return mean(np.dstack([a, p-(a*m).sum(-1)]).astype(np.float32))
-
-# %% ../nbs/04a_pipeline.ipynb #3597811c
+# %% ../nbs/04a_pipeline.ipynb #06df14a4
 def _window(small, full, y, x):
     "The part [y,x] of HxWxC `small` enlarged to the shape `full`, bilinear"
     import torch
@@ -219,8 +210,10 @@ def add_detail(
     step:int=512,
 )->np.ndarray:         # `alpha`
     "Bring a large photograph's own detail to an enlarged alpha, tile by tile"
+    from dim_nb.refine import guide_coefficients, to_tensor
     band = cv2.blur(cv2.dilate(where.astype(np.float32), np.ones((9,9), np.uint8)), (5,5))
-    c = np.dstack([_guide(small, coarse), band])
+    ab = guide_coefficients(to_tensor(small), to_tensor(coarse), radius=2, eps=1e-4)[0].permute(1,2,0).cpu().numpy()
+    c = np.dstack([ab, band])
     for _,y,_ in _axis(alpha.shape[0], step, 0, 0):
         for _,x,_ in _axis(alpha.shape[1], step, 0, 0):
             k = _window(c, alpha.shape, y, x)
@@ -229,7 +222,7 @@ def add_detail(
             alpha[y,x] += k[...,4]*(fine-alpha[y,x])
     return alpha
 
-# %% ../nbs/04a_pipeline.ipynb #434429cf
+# %% ../nbs/04a_pipeline.ipynb #57b2ca10
 def _alpha(self, rgb, work, trimap, tri, sure, times):
     "Rough and refined alpha at the photograph's size, and seconds per stage"
     from dim_nb.matting import force_known, settle_known
@@ -242,10 +235,10 @@ def _alpha(self, rgb, work, trimap, tri, sure, times):
     if trimap is None and ((coarse > .5).mean() < .005 or (tri == TRIMAP_FG).mean() < .001):
         warnings.warn('nobody found in this picture: its alpha is empty')
         rough, coarse = np.zeros_like(rough), np.zeros_like(coarse)
-    alpha = _resize(coarse, full)
+    alpha = _back(coarse, full)
     if work.size < rgb.size and coarse.any():
         add_detail(alpha, rgb, work, coarse, (coarse > .01) & (coarse < .99) if trimap is None else tri == TRIMAP_UNKNOWN)
-    rough = _resize(rough, full)
+    rough = _back(rough, full)
     if trimap is not None: rough, alpha = force_known(rough, trimap), force_known(alpha, trimap)
     done('detail'); return rough, alpha
 
