@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['alpha_loss', 'compositional_loss', 'laplacian_loss', 'MattingLoss', 'matting_unet', 'unknown_mad', 'known_mad',
-           'OwnTrimaps', 'predict_alpha', 'force_known', 'settle_known']
+           'OwnTrimaps', 'predict_alpha']
 
-# %% ../nbs/03_matting_unet.ipynb #cbc520d9
+# %% ../nbs/03_matting_unet.ipynb #nc301f40
 import cv2, numpy as np, torch
 from fastai.vision.all import *
-from .core import *
-from .tensors import *
-from .training import *
-from .trimap import *
+from .images import composite
+from .tensors import Alpha, to_tensor
+from .unet import LightUnet
 
 # %% ../nbs/03_matting_unet.ipynb #f3ddeff1
 def _distance(a, b, eps=1e-6):
@@ -55,7 +54,7 @@ def laplacian_loss(
     return loss
 
 # %% ../nbs/03_matting_unet.ipynb #25782b10
-def _unknown(planes): return (planes.as_subclass(torch.Tensor)[:,6:] - 128/255).abs() < .01 # Bx1xHxW bool, from the loss's planes
+def _is_unknown(planes): return (planes.as_subclass(torch.Tensor)[:,6:] - 128/255).abs() < .01 # Bx1xHxW bool, from the loss's planes
 
 class MattingLoss:
     "The paper's total, half alpha loss and half compositional loss, with some weight on known pixels"
@@ -69,7 +68,7 @@ class MattingLoss:
         pred, target, planes = (o.as_subclass(torch.Tensor).float() for o in (pred, target, planes))
         fg, bg, trimap = planes[:,:3], planes[:,3:6], planes[:,6:]
         w = torch.where((trimap-target).abs() > .1, float(self.wrong), self.known)
-        w = torch.where(_unknown(planes), 1., w)
+        w = torch.where(_is_unknown(planes), 1., w)
         loss = alpha_loss(pred, target, w)
         if self.comp: loss = (1-self.comp)*loss + self.comp*compositional_loss(pred, target, w, fg, bg)
         return loss + self.lap*laplacian_loss(pred, target, w) if self.lap else loss
@@ -85,8 +84,8 @@ def matting_unet(pretrained:bool=False, arch:str='light')->LightUnet:
 def _mad(pred, target, w):
     return _mean((pred.as_subclass(torch.Tensor).float().clamp(0,1)-target.as_subclass(torch.Tensor)).abs(), w.float())
 
-def unknown_mad(pred, target, planes): "Mean absolute difference in the unknown region, of a batch"; return _mad(pred, target, _unknown(planes))
-def known_mad(pred, target, planes): "Mean absolute difference outside the unknown region, of a batch"; return _mad(pred, target, ~_unknown(planes))
+def unknown_mad(pred, target, planes): "Mean absolute difference in the unknown region, of a batch"; return _mad(pred, target, _is_unknown(planes))
+def known_mad(pred, target, planes): "Mean absolute difference outside the unknown region, of a batch"; return _mad(pred, target, ~_is_unknown(planes))
 
 # %% ../nbs/03_matting_unet.ipynb #f644fdc9
 class OwnTrimaps(Callback):
@@ -117,19 +116,3 @@ def predict_alpha(
     h,w = trimap.shape
     x = to_tensor(_padded(np.dstack([image, trimap])), next(net.parameters()).device)
     return net.eval()(x).clamp(0,1)[0,0,:h,:w].float().cpu().numpy()
-
-# %% ../nbs/03_matting_unet.ipynb #80314ef8
-def force_known(alpha, trimap):
-    "Alpha with the known pixels set to 0 and 1, as the paper does with a drawn trimap"
-    return np.where(trimap == TRIMAP_UNKNOWN, alpha, (trimap == TRIMAP_FG).astype(alpha.dtype))
-
-# %% ../nbs/03_matting_unet.ipynb #cb529833
-def settle_known(
-    alpha,               # HxW float32 0..1
-    trimap,              # HxW uint8, predicted
-    sure=False,          # HxW bool: known pixels that are not open to doubt, as from `sure_known`
-    tolerance:float=.1,  # Largest difference that counts as agreement
-)->np.ndarray:           # HxW float32 0..1
-    "Where the trimap is sure, or the network agrees with it, exactly 0 or 1; elsewhere the network keeps its say"
-    known = (trimap == TRIMAP_FG).astype(alpha.dtype)
-    return np.where((trimap != TRIMAP_UNKNOWN) & (sure | (abs(alpha-known) <= tolerance)), known, alpha)
