@@ -5,8 +5,8 @@ import cv2, numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
-import dim_nb.core as C
-from dim_nb.core import *
+import dim_nb.images as C
+from dim_nb.images import MAX_PIXELS, ImageError, composite, read_alpha, read_image, read_rgba, write_png
 
 H,W = 40,60
 RNG = np.random.default_rng(0)
@@ -197,7 +197,7 @@ def test_truncated_16bit():
 def test_not_an_image(tmp_path, name, data, says):
     f = tmp_path/name; f.write_bytes(data)
     fails(f, name, says); fails(str(f), name, says); fails(data, says)
-    for fn in (read_alpha,read_rgba,read_trimap):
+    for fn in (read_alpha,read_rgba):
         with pytest.raises(ImageError, match=name): fn(f)
 
 def test_no_file(tmp_path):
@@ -242,26 +242,6 @@ def test_24_megapixels(tmp_path):
     f = tmp_path/'big.jpg'; Image.fromarray(np.tile(NOISE,(20,20,1))).save(f, quality=80)    # 4000x6000
     assert read_image(f).shape==(4000,6000,3)
 
-# --- trimaps -----------------------------------------------------------------
-
-def test_read_trimap(tmp_path):
-    t = RNG.choice(np.array([0,128,255],np.uint8),(H,W))
-    for im in (Image.fromarray(t), Image.fromarray(t).convert('RGB'), Image.fromarray(t).convert('RGBA'), Image.fromarray(t).convert('P')): assert np.array_equal(read_trimap(enc(im)), t)
-    for o in (t, t.astype(np.uint16)*257, np.array([0,.5,1])[trimap_to_classes(t)], np.where(t==128,127,t).astype(np.uint8), np.where(t==128,129,t).astype(np.uint8)):
-        assert np.array_equal(read_trimap(o), t)
-    assert read_trimap(t, size=(H,W)).dtype==np.uint8
-
-@pytest.mark.parametrize('v', [1,2,126,130,254])
-def test_bad_trimap(tmp_path, v):
-    t = np.zeros((4,5),np.uint8); t[1,1] = v
-    f = write_png(tmp_path/'tri.png', t)
-    with pytest.raises(ImageError, match=f'tri.png.* also {v}'): read_trimap(f)
-
-def test_trimap_refuses_size_and_colour(tmp_path):
-    f = write_png(tmp_path/'tri.png', np.zeros((4,5),np.uint8))
-    with pytest.raises(ImageError, match='trimap is 5x4, the image 4x5'): read_trimap(f, size=(5,4))
-    with pytest.raises(ImageError, match='colour'): read_trimap(RGB)
-
 # --- composite ---------------------------------------------------------------
 
 @given(hnp.arrays(np.uint8,(3,4,3)), hnp.arrays(np.uint8,(3,4,3)), hnp.arrays(np.float32,(3,4),elements=st.floats(0,1,width=32)))
@@ -288,13 +268,6 @@ def test_composite_batches():
     assert composite(n(f)[0],n(b),a[:,0].numpy()).shape==(5,4,6,3)
     f.requires_grad_(); composite(f,b,a).sum().backward(); assert torch.allclose(f.grad, a.expand_as(f))
 
-def test_classes_roundtrip():
-    import torch
-    t = RNG.choice(np.array([0,128,255],np.uint8),(H,W)); c = trimap_to_classes(t)
-    assert set(np.unique(c))=={0,1,2} and np.array_equal(classes_to_trimap(c), t)
-    tt = torch.from_numpy(t); assert trimap_to_classes(tt).dtype==torch.int64 and torch.equal(classes_to_trimap(trimap_to_classes(tt)), tt)
-    with pytest.raises(ValueError): trimap_to_classes(np.array([1]))
-
 # --- writing and finding -----------------------------------------------------
 
 def test_write_png_is_atomic(tmp_path, monkeypatch):
@@ -319,64 +292,8 @@ def test_write_png_kinds(tmp_path, a):
     f = write_png(tmp_path/'ü mit Leerzeichen.png', a)
     assert np.array_equal(read_rgba(f)[0], read_rgba(a)[0]) and np.allclose(read_rgba(f)[1], read_rgba(a)[1])
 
-def test_image_files(tmp_path):
-    for n in ('b.jpg','A.PNG','._b.jpg','.hidden.png','notes.txt','c.webp','d.heic'): (tmp_path/n).write_bytes(b'')
-    (tmp_path/'sub.jpg').mkdir(); (tmp_path/'sub.jpg'/'e.jpg').write_bytes(b'')
-    assert [o.name for o in image_files(tmp_path)]==['A.PNG','b.jpg','c.webp','d.heic']
-    assert image_files([str(tmp_path/'notes.txt'), tmp_path/'none.jpg'])==[tmp_path/'notes.txt', tmp_path/'none.jpg']
-    assert [o.name for o in image_files([tmp_path/'b.jpg', tmp_path])]==['b.jpg','A.PNG','c.webp','d.heic']
-    assert image_files([])==[]
+# --- imports ------------------------------------------------------------------
 
-# --- showing, imports, types -------------------------------------------------
-
-def test_show_side_by_side():
-    import matplotlib; matplotlib.use('Agg')
-    import matplotlib.pyplot as plt, torch
-    ims = [RGB, GREY, GREY/255, torch.rand(3,5,6), torch.rand(1,1,5,6), np.dstack([RGB,GREY]), Image.fromarray(RGB), GREY>9, GREY.astype(np.uint16)*257, np.full((3,4),np.nan)]
-    f = show_side_by_side(ims, titles=[str(i) for i in range(10)], rows=2, suptitle='all', row_titles=['a','b'])
-    assert len(f.axes)==10 and [a.get_title() for a in f.axes]==[str(i) for i in range(10)]
-    f = show_side_by_side([[RGB,None],[GREY]], titles=['x','y'])
-    assert len(f.axes)==4 and [a.get_title() for a in f.axes]==['x','y','','']
-    plt.close('all')
-
-def test_core_imports_nothing_heavy():
-    code = "import sys, dim_nb.core; bad=[m for m in ('torch','fastai','matplotlib','pandas','nbdev','IPython') if m in sys.modules]; assert not bad, bad"
+def test_imports_nothing_heavy():
+    code = "import sys, dim_nb.images, dim_nb.files, dim_nb.show, dim_nb.trimaps; bad=[m for m in ('torch','fastai','matplotlib','pandas','nbdev','IPython') if m in sys.modules]; assert not bad, bad"
     subprocess.run([sys.executable,'-c',code], check=True, env={**os.environ,'PYTHONPATH':str(Path(C.__file__).parents[1])})
-
-@pytest.fixture(scope='module')
-def T():
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        import dim_nb.tensors as T
-    return T
-
-def test_types(T):
-    import torch
-    x,a = T.MattingImage.create(RGB),T.Alpha.create(GREY)
-    t = T.Trimap.create(np.where(GREY>99,255,0).astype(np.uint8))
-    assert (x.shape,a.shape,t.shape)==((3,H,W),(1,H,W),(H,W)) and t.dtype==torch.int64
-    for p in (x,a):
-        for q in (x,a,t): assert torch.isfinite(p*q-q+p).all()
-    for o in (x,a,t): assert type(pickle.loads(pickle.dumps(o))) is type(o) and type(o.clone()) is type(o)
-    assert type(T.MattingInput.create((RGB,GREY/255)).rgb) is T.MattingImage
-    with pytest.raises(ImageError): T.Trimap.create(GREY)
-    assert 'encodes' not in T.__all__ and 'decodes' not in T.__all__
-
-@pytest.mark.parametrize('stage', ['trimap','matting','refine'])
-def test_show_stages(T, stage):
-    import matplotlib; matplotlib.use('Agg')
-    import matplotlib.pyplot as plt, torch
-    from fastai.vision.all import CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Learner, MSELossFlat, Normalize, TfmdDL, imagenet_stats
-    tri = RNG.choice(np.array([0,128,255],np.uint8),(H,W))
-    x = T.MattingImage.create(RGB) if stage=='trimap' else T.MattingInput.create((RGB, tri if stage=='matting' else GREY/255))
-    y = T.Trimap.create(tri) if stage=='trimap' else T.Alpha.create(GREY)
-    dls = DataLoaders(*[TfmdDL([(x,y)]*5, bs=3, num_workers=0, after_batch=[IntToFloatTensor(),Normalize.from_stats(*imagenet_stats, cuda=False)]) for _ in range(2)])
-    dls.show_batch(max_n=2)
-    titles = [a.get_title() for a in plt.gcf().axes]
-    assert titles[:3]==dict(trimap=['Photo','True trimap',''], matting=['Photo','Trimap','True alpha'], refine=['Photo','Rough alpha','True alpha'])[stage]
-    n = len(x)
-    learn = Learner(dls, torch.nn.Conv2d(n, 3 if n==3 else 1, 3, padding=1), loss_func=CrossEntropyLossFlat(axis=1) if n==3 else MSELossFlat())
-    with learn.no_bar(), learn.no_logging():
-        learn.fit(1); learn.show_results(max_n=2)
-    assert 'Predicted' in ''.join(a.get_title() for a in plt.gcf().axes)
-    plt.close('all')
