@@ -1,0 +1,25 @@
+"What several tests are made of: mattes, AISegment pairs, damaged files"
+import numpy as np
+from PIL import Image
+from dim_nb.images import write_png
+
+def matte(h=80, w=60, seed=0):
+    rgba = np.random.default_rng(seed).integers(0, 255, (h,w,4)).astype(np.uint8)
+    rgba[...,3] = 0
+    rgba[h//4:,w//4:-(w//4),3] = 255
+    rgba[h//4,w//4:-(w//4),3] = 128
+    return rgba
+
+def pair(root, i, group='1803151818', folder='00000000', jpg='.jpg', png='.png', size=(80,60)):
+    p = root/'clip_img'/group/f'clip_{folder}'/f'{group}-{i:08d}{jpg}'
+    q = root/'matting'/group/f'matting_{folder}'/f'{group}-{i:08d}{png}'
+    for o in (p,q): o.parent.mkdir(parents=True, exist_ok=True)
+    m = matte(*size, seed=i)
+    Image.fromarray(m[...,:3]).save(p, 'JPEG', quality=95)
+    write_png(q, m)
+    return p,q
+
+def cut(f, share): d = f.read_bytes(); f.write_bytes(d[:int(len(d)*share)])
+
+def snapshot(root):
+    return {str(p): (p.lstat().st_size, p.lstat().st_mtime_ns, p.lstat().st_mode) for p in root.rglob('*')}
