@@ -11,7 +11,7 @@ import cv2, numpy as np, torch
 from fastai.vision.all import *
 from .images import composite
 from .tensors import Alpha, to_tensor
-from .unet import LightUnet
+from .unet import build_net
 
 # %% ../nbs/03_matting_unet.ipynb #f3ddeff1
 def _distance(a, b, eps=1e-6):
@@ -76,9 +76,13 @@ class MattingLoss:
     def decodes(self, x): return Alpha(x.clamp(0,1))
 
 # %% ../nbs/03_matting_unet.ipynb #843479a8
-def matting_unet(pretrained:bool=False, arch:str='light')->LightUnet:
-    "The matting network: RGB + trimap 0..1 in, alpha out; the range reaches a little past 0..1 so that the ends can be met"
-    return LightUnet(4, 1, pretrained, y_range=(-.02,1.02), arch=arch)
+def matting_unet(
+    pretrained:bool=False, # Encoder from ImageNet
+    **spec,                # What is to differ from the shipped one: encoder, decoder, widths …
+)->nn.Module:              # Bx4xHxW in, RGB and trimap 0..1; Bx1xHxW out, alpha
+    "The matting network; its range reaches a little past 0..1, so that the ends can be met"
+    shipped = dict(decoder='dynamic', encoder='lite0', n_in=4, n_out=1, y_range=[-.02,1.02])
+    return build_net(shipped | spec, pretrained)
 
 # %% ../nbs/03_matting_unet.ipynb #9553ceb5
 def _mad(pred, target, w):

@@ -19,7 +19,8 @@ class RefineNet(nn.Module):
         layers:int=4,    # Convolutions: the paper's four, the write-up's three
         guide:bool=True, # Offer the guided filter's alpha; the paper knows none
     ):
-        super().__init__(); store_attr('guide')
+        super().__init__()
+        self.spec, self.guide = dict(decoder='refine', width=width, layers=layers, guide=guide), guide
         convs = [ConvLayer(5 if guide else 4, width), *(ConvLayer(width, width) for _ in range(layers-2))]
         self.convs = nn.Sequential(*convs, nn.Conv2d(width, 2 if guide else 1, 3, padding=1))
         nn.init.zeros_(self.convs[-1].weight); nn.init.zeros_(self.convs[-1].bias)

@@ -10,12 +10,17 @@ import cv2, numpy as np, torch
 from fastai.vision.all import *
 from .trimaps import probs_to_trimap
 from .tensors import Trimap, to_tensor
-from .unet import LightUnet
+from .unet import build_net
 
 # %% ../nbs/02_trimap_unet.ipynb #6dd01d99
-def trimap_unet(pretrained:bool=False)->LightUnet:
-    "The trimap network: RGB 0..1 in, three logits a pixel out"
-    return LightUnet(3, 3, pretrained, last_cross=False)
+def trimap_unet(
+    pretrained:bool=False, # Encoder from ImageNet
+    **spec,                # What is to differ from the shipped one: encoder, decoder, widths …
+)->nn.Module:              # Bx3xHxW 0..1 in, Bx3xHxW logits of background, unknown, foreground out
+    "The trimap network"
+    spec = dict(decoder='dynamic', encoder='lite0', n_in=3, n_out=3) | spec
+    if spec['decoder'] == 'dynamic': spec.setdefault('last_cross', False)
+    return build_net(spec, pretrained)
 
 # %% ../nbs/02_trimap_unet.ipynb #e02e640e
 class TrimapLoss:
