@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-browser install dev notebooks prepare readme readme-check clean distclean
+.PHONY: .dev help demo test test-browser install dev notebooks prepare readme readme-check docs release clean distclean
 
 export PYTHON
 unexport PYTHONPATH PYTHONHOME
@@ -15,42 +15,51 @@ DEMO := --alpha --trimap --sheet --drop_alpha
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-demo: ## install, cut out the portraits in data/portraits, write them to out/demo
+demo: ## install what a cut-out needs, cut out the portraits in data/portraits, write them to out/demo
 	@bash tools/env.sh runtime
 	@.venv/bin/dim_cutout data/portraits --out out/demo $(DEMO)
 	@echo
 	@echo "The cut-outs are in out/demo; all of them on one sheet: out/demo/contact_sheet.png"
 
-test: ## install with the dev extras, check and run all notebooks, run the tests, drive the inspector in a browser
+test: ## install with the dev extras, check style and notebooks, run them and the tests, drive the widgets in a browser
 	@bash tools/env.sh dev
 	@$(PY) tools/dev.py check
 	@$(PY) tools/dev.py pytest
-	@echo "== 6/6 the inspector in a browser"
+	@echo "== 7/7 in a browser"
 	@if [ -n "$${NO_BROWSER:-}" ]; then echo "left out: NO_BROWSER is set"; else bash tests/browser/run.sh $(PY); fi
 
-test-browser: dev ## drive the inspector in a real browser (installs Debian's chromium and chromium-driver where it may)
+test-browser: .dev ## only drive the widgets in a real browser (installs Debian's chromium and chromium-driver where it may)
 	@bash tests/browser/run.sh $(PY)
 
-install: ## only install what the library needs
+install: ## only install what a cut-out needs
 	@bash tools/env.sh runtime
 
-dev: ## only install what the authors need
+dev: .dev ## only install what the authors need, and git hooks that keep notebooks clean and mergeable
+	@if [ -d .git ]; then .venv/bin/nbdev_install_hooks; fi
+
+.dev:
 	@bash tools/env.sh dev
 
-notebooks: dev ## run all notebooks in place, then clean them (NB=nbs/01_data_prep.ipynb for one)
+notebooks: .dev ## run all notebooks in place, then clean them (NB=nbs/01_data_prep.ipynb for one)
 	@$(PY) tools/dev.py notebooks $(NB)
 
-prepare: dev ## clean the notebooks, export the library and make README.md
+prepare: .dev ## clean the notebooks, export the library and make README.md
 	@$(PY) tools/dev.py prepare
 
-readme: dev ## make README.md from nbs/index.ipynb
+readme: .dev ## make README.md from nbs/index.ipynb
 	@$(PY) tools/dev.py readme
 
-readme-check: dev ## does README.md match nbs/index.ipynb?
+readme-check: .dev ## does README.md match nbs/index.ipynb?
 	@$(PY) tools/dev.py readme --check
 
+docs: .dev ## make the site, a page a notebook, in _docs
+	@$(PY) tools/dev.py docs
+
+release: test ## tag settings.ini's version and push the tag; the workflow builds the wheel from it
+	@$(PY) tools/dev.py release
+
 clean: ## remove what the commands wrote
-	@rm -rf out build dist nbs/*_cutout.png *.egg-info .pytest_cache .hypothesis _docs _proc
+	@rm -rf out build dist nbs/*_cutout.png .ruff_cache *.egg-info .pytest_cache .hypothesis _docs _proc
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf
 
 distclean: clean ## remove the environment too

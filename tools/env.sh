@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv and install this library into it: `env.sh runtime` for use, `env.sh dev` with the authors' tools.
+# Make .venv and install this library into it: `env.sh runtime` for cut-outs, `env.sh dev` with torch and the authors' tools.
 # A stamp in .venv holds the settings.ini that was installed; nothing is done while it matches. A dev install serves both.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,11 +40,17 @@ if ! here || ! fits "$venv/bin/python" || ! "$venv/bin/python" -m pip --version 
     echo "$root" > "$venv/.made-in"
 fi
 
-case $kind in runtime) what=. ;; dev) what='.[dev]' ;; *) die "runtime or dev, not $kind" ;; esac
-echo "== installing dim_nb ($kind): some minutes and about 7 GB the first time, most of it torch"
+# what each kind installs, what it costs the first time, and what must import afterwards
+light='.[train]'   # '.' as soon as cut-outs are made without torch
+case $kind in
+    runtime) what=$light size='400 MB' must='cv2, onnxruntime, dim_nb' ;;
+    dev) what='.[dev]' size='8 GB, most of it torch' must='cv2, onnxruntime, torch, torchvision, dim_nb' ;;
+    *) die "runtime or dev, not $kind" ;;
+esac
+echo "== installing dim_nb ($kind): about $size the first time"
 rm -f "$venv"/.installed-*
-"$venv/bin/python" -m pip install --progress-bar off -e "$what" | awk '/^ *Downloading .*[0-9] [MG]B\)|^Installing/ { print substr($0, 1, 120); fflush() }' ||
-    die "pip could not install; the lines above say why. It needs the network and about 7 GB. The same command starts again where it stopped."
+"$venv/bin/python" -m pip install --no-compile --progress-bar off -e "$what" | awk '/^ *Downloading .*[0-9] [MG]B\)|^Installing/ { print substr($0, 1, 120); fflush() }' ||
+    die "pip could not install; the lines above say why. It needs the network and about $size. The same command starts again where it stopped."
 
 # opencv-python wants libGL, which servers and containers often lack; the headless build of the same version does not
 if ! err=$("$venv/bin/python" -c 'import cv2' 2>&1); then
@@ -55,6 +61,6 @@ if ! err=$("$venv/bin/python" -c 'import cv2' 2>&1); then
     "$venv/bin/python" -m pip install --quiet --progress-bar off --no-deps "opencv-python-headless==$v" && "$venv/bin/python" -c 'import cv2' ||
         die "cv2 still does not import. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0, then the same command again."
 fi
-"$venv/bin/python" -c 'import torch, torchvision, cv2, dim_nb' || die "the installation is broken; the lines above say how. make distclean, then the same command again, starts afresh."
+"$venv/bin/python" -c "import $must" || die "the installation is broken; the lines above say how. make distclean, then the same command again, starts afresh."
 printf '%s\n' "$want" > "$venv/.installed.tmp"
 mv "$venv/.installed.tmp" "$venv/.installed-$kind"
