@@ -5,7 +5,8 @@ import numpy as np, pytest
 from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
-from dim_nb.metrics import *
+from dim_nb.metrics import (MASK_METRICS, METRICS, AlphaConn, AlphaGrad, AlphaMAD, AlphaMSE, AlphaSAD, all_metrics, conn,
+    error_maps, grad, mad, mask_iou, mask_mad, mask_scores, mse, sad, trimap_scores)
 
 ALL = (sad,mse,mad,grad,conn)
 
@@ -224,3 +225,47 @@ def test_fastai_metrics():
     want += [np.mean([f(x[0].numpy(),y[0].numpy(),code[t.numpy()]) for x,y,t in zip(xs,ys,ts)]) for f in (sad,conn,sad)]
     assert np.allclose(got, want, rtol=1e-6)
     assert [m.name for m in ms]==['sad','mse','mad','grad','conn','sad','conn','sad']
+
+# --- the registry ------------------------------------------------------------
+
+def test_every_metric_has_what_whoever_shows_it_needs():
+    p,g = (blobs(np.random.default_rng(i)) for i in (0,1))
+    scores, maps = all_metrics(p,g), error_maps(p,g)
+    assert list(scores)==list(maps)==list(METRICS)==['sad','mse','mad','grad','conn']
+    for name,m in METRICS.items():
+        assert m(p,g)==m.fn(p,g)==scores[name] and m.smaller_is_better
+        assert m.text(scores[name])==f'{m.scale*scores[name]:.2f}'
+        assert abs(maps[name].sum()/(p.size if m.unit=='thousandths' else 1000)-scores[name])<1e-12
+
+# --- masks -------------------------------------------------------------------
+
+def masks_by_hand(a, m):
+    both = either = total = n = 0
+    for v,k in zip(np.ravel(a), np.ravel(m)):
+        if k==128: continue
+        both += v>.5 and k==255
+        either += v>.5 or k==255
+        total += abs(v-(k==255))
+        n += 1
+    return both/either if either else float('nan'), total/max(n,1)
+
+def test_masks_by_hand():
+    rng = np.random.default_rng(0)
+    for shape in ((1,1),(5,7),(20,3)):
+        for p in ([.3,.4,.3],[1,0,0],[0,1,0],[0,0,1]):
+            a, m = rng.random(shape), rng.choice(np.array([0,128,255],np.uint8), shape, p=p)
+            np.testing.assert_allclose([mask_iou(a,m), mask_mad(a,m)], masks_by_hand(a,m))
+            assert mask_scores(a,m).keys()==MASK_METRICS.keys()
+
+def test_masks_ignore_what_is_not_judged():
+    rng = np.random.default_rng(1)
+    a, m = rng.random((9,9)), rng.choice(np.array([0,128,255],np.uint8), (9,9))
+    other = np.where(m==128, 1-a, a)
+    assert (mask_iou(a,m), mask_mad(a,m))==(mask_iou(other,m), mask_mad(other,m))
+    bytes_ = np.rint(a*255).astype(np.uint8)
+    assert abs(mask_mad(bytes_,m)-mask_mad(bytes_/255,m))<1e-12
+
+@pytest.mark.parametrize('args,says', [((OK,OK+1),'mask: values'), ((OK,OK[:2]),'mask: shape'), ((OK+7,OK),'alpha: values'), ((OK*np.nan,OK),'alpha: .*NaN')])
+@pytest.mark.parametrize('f', [mask_iou,mask_mad,mask_scores])
+def test_mask_faults(f, args, says):
+    with pytest.raises(ValueError, match=says): f(*args)

@@ -25,7 +25,7 @@ def test_types(T):
         for q in (x,a,t): assert torch.isfinite(p*q-q+p).all()
     for o in (x,a,t): assert type(pickle.loads(pickle.dumps(o))) is type(o) and type(o.clone()) is type(o)
     assert type(T.MattingInput.create((RGB,GREY/255)).rgb) is T.MattingImage
-    with pytest.raises(ImageError): T.Trimap.create(GREY)
+    with pytest.raises(ImageError): T.Trimap.create(RGB)
     assert 'encodes' not in T.__all__ and 'decodes' not in T.__all__
 
 @pytest.mark.parametrize('stage', ['trimap','matting','refine'])
@@ -46,3 +46,14 @@ def test_show_stages(T, stage):
         learn.fit(1); learn.show_results(max_n=2)
     assert 'Predicted' in ''.join(a.get_title() for a in plt.gcf().axes)
     plt.close('all')
+
+def test_arrays_to_tensors_and_back(T):
+    import torch
+    for a in (RGB, GREY, RGB/255, GREY.astype(np.float32), np.dstack([RGB,GREY])):
+        t = T.to_tensor(a)
+        assert t.shape==(1, a.shape[2] if a.ndim==3 else 1, H, W) and t.dtype==torch.float32
+        want = a/np.float32(255) if a.dtype==np.uint8 else a.astype(np.float32)
+        assert np.array_equal(T.to_array(t), want) and np.array_equal(T.to_array(t[0]), want)
+    assert np.array_equal(T.to_array(T.Alpha.create(GREY)), GREY/np.float32(255))
+    assert T.to_array(T.to_tensor(RGB[::-1,::-1])).shape==RGB.shape         # views with negative steps
+    with pytest.raises(ValueError, match='one image'): T.to_array(torch.zeros(2,3,4,5))
