@@ -82,17 +82,18 @@ def _borrow_weights(model, path):
         field.extend(content)
     helper.set_model_props(model, dict(weights_sha256=file_sha256(path)))
 
-# %% ../nbs/product/onnx.ipynb #f83f19da
+# %% ../nbs/product/onnx.ipynb #48fe833e
 def export_onnx(
     weights,  # Folder with trimap, matting and refine .safetensors
     out=None, # Folder for the graphs, which gets a copy of the weights; None: the same folder
 )->dict:      # {name: ONNX file}
     "Write the three networks as ONNX graphs that take their weights from the safetensors beside them"
-    from dim_nb.unet import load_net
     weights, out = Path(weights), Path(out or weights)
+    names, files = [name for name in GRAPHS if (weights/f'{name}.safetensors').is_file()], {}
+    if not names: raise FileNotFoundError(f'{weights}: no trimap, matting or refine .safetensors there')
+    from dim_nb.unet import load_net
     out.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for name in GRAPHS:
+    for name in names:
         source, target = (folder/f'{name}.safetensors' for folder in (weights, out))
         model = _traced(name, load_net(source)[0])
         if source.resolve() != target.resolve(): shutil.copy(source, target)
