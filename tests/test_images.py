@@ -4,9 +4,10 @@ from pathlib import Path
 import cv2, numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 import dim_nb.images as C
-from dim_nb.images import MAX_PIXELS, ImageError, composite, read_alpha, read_image, read_rgba, write_png
+from dim_nb.images import MAX_PIXELS, ImageError, ImageWarning, composite, cover, read_alpha, read_dpi, read_image, read_pixels, read_rgba, resize_to, row_strips, to_byte, work_size, write_png
+from dim_nb.files import register_heif
 
 H,W = 40,60
 RNG = np.random.default_rng(0)
@@ -143,7 +144,8 @@ def test_cmyk(fmt):
 @pytest.mark.parametrize('fmt', ['GIF','PNG','WEBP','TIFF'])
 def test_first_frame(fmt):
     fr = [Image.fromarray(np.full((5,6,3),v,np.uint8)) for v in (10,200)]
-    assert np.abs(read_image(enc(fr[0],fmt,save_all=True,append_images=fr[1:])).astype(int)-10).max()<=2
+    with pytest.warns(ImageWarning, match='<bytes>: 2 (frames|pages), the first used'): a = read_image(enc(fr[0],fmt,save_all=True,append_images=fr[1:]))
+    assert np.abs(a.astype(int)-10).max()<=2
 
 def test_float_tiff():
     a = (GREY/255).astype(np.float32)
@@ -241,6 +243,285 @@ def test_nothing_left_open(tmp_path):
 def test_24_megapixels(tmp_path):
     f = tmp_path/'big.jpg'; Image.fromarray(np.tile(NOISE,(20,20,1))).save(f, quality=80)    # 4000x6000
     assert read_image(f).shape==(4000,6000,3)
+
+# --- damaged ------------------------------------------------------------------
+
+def idat(b):
+    "Where the pixels of a PNG of one IDAT begin and end"
+    i = b.index(b'IDAT')+4
+    return i, i+struct.unpack('>I', b[i-8:i-4])[0]
+
+def flipped(b, i, bit): return b[:i]+bytes([b[i]^(1<<bit)])+b[i+1:]
+
+def test_a_flipped_bit_in_a_png_is_refused(tmp_path):
+    "Seventy of them, deep ones and ones with EXIF and animation among them; by path, bytes and stream, for every reader"
+    rng = np.random.default_rng(1)
+    ex = Image.Exif(); ex[274] = 6
+    photo = np.where(NOISE>200, NOISE, np.mgrid[:200,:300][1][...,None]//2).astype(np.uint8)
+    whole = [enc(Image.fromarray(photo)), enc(Image.fromarray(photo), exif=ex), png16(rand16(40,50,3)), png16(rand16(40,50)), enc(Image.fromarray(photo).quantize(50))]
+    for k in range(70):
+        b = whole[k%5]; i,j = idat(b)
+        b = flipped(b, int(rng.integers(i,j)), int(rng.integers(8))); f = tmp_path/f'{k}.png'; f.write_bytes(b)
+        for read in (read_image, read_alpha, read_rgba):
+            with pytest.raises(ImageError, match=f'{k}.png.*damaged'): read(f)
+        fails(b, '<bytes>', 'damaged'); fails(io.BytesIO(b), 'damaged')
+
+def test_a_damaged_pil_image_is_refused():
+    b = enc(Image.fromarray(NOISE)); i,j = idat(b)
+    fails(Image.open(io.BytesIO(flipped(b,(i+j)//2,3))), '<PIL image>', 'damaged')
+
+def test_damage_is_named_or_read_as_pillow_reads_it():
+    rng = np.random.default_rng(2)
+    a = NOISE[:40,:50]
+    for fmt in ('JPEG','PNG','WEBP','GIF','BMP','TIFF','ICO','TGA','PPM','JPEG2000'):
+        b = enc(Image.fromarray(a), fmt, **(dict(sizes=[(48,40)]) if fmt=='ICO' else {}))
+        for k in range(12):
+            i = int(rng.integers(len(b))); d = [flipped(b,i,int(rng.integers(8))), b[:i], b[:i]+bytes(8)+b[i+8:], b[:i]+b[i+20:]][k%4]
+            try: got = read_image(d, bg=None, max_pixels=10_000_000)
+            except ImageError as e:
+                assert e.path=='<bytes>' and e.reason
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                im = Image.open(io.BytesIO(d)); im.load(); im = ImageOps.exif_transpose(im)
+            want = np.array(im.convert('RGBA').convert('RGB') if 'transparency' in im.info else im.convert('RGB'))
+            assert np.array_equal(got, want), (fmt, k)
+
+@pytest.mark.parametrize('a,says', [(np.full((3,4),np.nan,np.float32),'NaN'), (np.full((3,4),-.5,np.float32),'floats run from -0.5'), (np.full((3,4),300.,np.float32),'floats run from'),
+    (np.full((3,4),-7,np.int32),'values run from -7'), (np.full((3,4),70000,np.int32),'beyond 16 bits')])
+def test_numbers_that_are_no_picture(tmp_path, a, says):
+    f = tmp_path/'a.tif'; Image.fromarray(a).save(f)
+    for src in (f, f.read_bytes(), Image.open(f)):
+        for read in (read_image, read_alpha, read_rgba):
+            with pytest.raises(ImageError, match=says): read(src)
+
+def test_icons_of_every_kind():
+    a = np.random.default_rng(0).integers(0,256,(32,32,4),dtype=np.uint8)
+    for fmt in ('ICO','ICNS'):
+        b = enc(Image.fromarray(a), fmt)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            want = np.array(Image.open(io.BytesIO(b)).convert('RGBA'))
+            rgb,al = read_rgba(b)
+        assert np.array_equal(np.dstack([rgb,np.rint(al*255)]), want)
+
+def test_an_icon_larger_than_it_says_is_refused():
+    inner = enc(Image.fromarray(np.zeros((300,400,3),np.uint8)))
+    b = struct.pack('<HHH',0,1,1)+struct.pack('<BBBBHHII',16,16,0,0,1,32,len(inner),22)+inner
+    fails(b, 'over the limit of 1,000', max_pixels=1000)
+
+# --- colour profiles -----------------------------------------------------------
+
+SRGB_XYZ = (.43607,.22249,.01392),(.38515,.71687,.09708),(.14307,.06061,.71410)
+SPACES = dict(p3=(((.51512,.24120,-.00105),(.29198,.69225,.04189),(.15710,.06657,.78407)), None),
+    adobe=(((.60974,.31111,.01947),(.20528,.62567,.06087),(.14919,.06322,.74457)), 2.19921875),
+    prophoto=(((.79767,.28804,0),(.13519,.71188,0),(.03134,.00009,.82491)), 1.8))
+
+def srgb_profile(): return ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+
+def icc(xyz, gamma=None):
+    "An ICC profile of these primaries (XYZ under D50), with sRGB's curve or a plain gamma"
+    b = bytearray(srgb_profile())
+    for i in range(struct.unpack_from('>I',b,128)[0]):
+        tag,at,_ = struct.unpack_from('>4sII',b,132+12*i)
+        if tag in (b'rXYZ',b'gXYZ',b'bXYZ'): struct.pack_into('>3i',b,at+8,*(round(v*65536) for v in xyz[b'rgb'.index(tag[:1])]))
+        if gamma and tag in (b'rTRC',b'gTRC',b'bTRC'):
+            struct.pack_into('>H',b,at+8,0); struct.pack_into('>i',b,at+12,round(gamma*65536))
+    return bytes(b)
+
+def in_space(rgb, space):
+    "8-bit sRGB as 8-bit numbers of another space, by the book"
+    xyz,gamma = SPACES[space]; v = rgb/255.
+    lin = np.where(v<=.04045, v/12.92, ((v+.055)/1.055)**2.4) @ np.array(SRGB_XYZ)
+    lin = np.clip(lin @ np.linalg.inv(np.array(xyz)), 0, 1)
+    out = lin**(1/gamma) if gamma else np.where(lin<=.0031308, lin*12.92, 1.055*np.maximum(lin,1e-9)**(1/2.4)-.055)
+    return np.rint(out*255).astype(np.uint8)
+
+def from_space(numbers, space):
+    "The sRGB levels, not rounded, that 8-bit numbers of another space stand for, by the book"
+    xyz,gamma = SPACES[space]; v = numbers/255.
+    lin = v**gamma if gamma else np.where(v<=.04045, v/12.92, ((v+.055)/1.055)**2.4)
+    lin = np.clip(lin @ np.array(xyz) @ np.linalg.inv(np.array(SRGB_XYZ)), 0, 1)
+    return 255*np.where(lin<=.0031308, lin*12.92, 1.055*np.maximum(lin,1e-9)**(1/2.4)-.055)
+
+COLOURS = np.random.default_rng(3).integers(0,256,(60,80,3),dtype=np.uint8)
+
+@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('fmt', ['PNG','TIFF','WEBP','JPEG'])
+def test_profiles_are_converted(space, fmt):
+    q = in_space(COLOURS, space); kw = dict(WEBP=dict(lossless=True), JPEG=dict(quality=95)).get(fmt,{})
+    b = enc(Image.fromarray(q), fmt, icc_profile=icc(*SPACES[space]), **kw)
+    stored = np.array(Image.open(io.BytesIO(b))).astype(int); want = from_space(stored, space)
+    got = read_image(b)
+    assert np.abs(stored-want).mean()>2                    # as they stand, they are other colours
+    assert np.abs(got-want).max()<=2 and np.abs(got-want).mean()<.5
+    if fmt!='JPEG': assert np.abs(got.astype(int)-COLOURS).mean()<1
+    for src in (Image.open(io.BytesIO(b)), io.BytesIO(b)): assert np.array_equal(read_image(src), got)
+    assert np.array_equal(read_rgba(b)[0], got)
+
+def test_profiles_leave_alphas_and_trimaps_alone():
+    a = RNG.integers(0,256,(60,80),dtype=np.uint8); p = icc(*SPACES['prophoto'])
+    b = enc(Image.fromarray(np.dstack([in_space(COLOURS,'prophoto'),a])), icc_profile=p)
+    rgb,al = read_rgba(b)
+    assert np.array_equal(al, a.astype(np.float32)/255) and np.abs(rgb.astype(int)-COLOURS).mean()<1
+    grey = np.repeat(a[...,None],3,2); b = enc(Image.fromarray(grey), icc_profile=p)
+    assert np.array_equal(read_alpha(b), a.astype(np.float32)/255) and np.array_equal(read_pixels(b)[0], grey) and not np.array_equal(read_image(b), grey)
+
+def test_profiles_of_palettes_and_16_bits():
+    q = in_space(COLOURS, 'adobe'); p = icc(*SPACES['adobe'])
+    pal = Image.fromarray(q).quantize(64); few = np.array(pal.convert('RGB'))
+    want = read_image(enc(Image.fromarray(few), icc_profile=p))
+    assert np.array_equal(read_image(enc(pal, icc_profile=p)), want) and not np.array_equal(few, want)
+    a = rand16(60,80); deep = np.dstack([q.astype(np.uint16)*257, a])
+    b = png16(deep); b = b[:33]+chunk(b'iCCP', b'x\0\0'+zlib.compress(p))+b[33:]
+    rgb,al = read_rgba(b)
+    assert np.abs(rgb-from_space(q,'adobe')).max()<=2 and np.array_equal(al, a.astype(np.float32)/65535)
+
+def test_srgb_or_nothing_changes_no_bit():
+    for p in (srgb_profile(), icc(SRGB_XYZ)): assert np.array_equal(read_image(enc(Image.fromarray(NOISE), icc_profile=p)), NOISE)
+    assert np.array_equal(read_image(enc(Image.fromarray(GREY), icc_profile=srgb_profile()))[...,0], GREY)   # grey with a profile of colour
+
+def gray_profile(gamma):
+    "A grey ICC profile of one curve"
+    tags = [(b'wtpt',b'XYZ \0\0\0\0'+struct.pack('>3i',63190,65536,54061)), (b'kTRC',b'curv\0\0\0\0'+struct.pack('>IH',1,round(gamma*256))+b'\0\0')]
+    at,table,data = 128+4+24,struct.pack('>I',2),b''
+    for n,d in tags: table += n+struct.pack('>II',at+len(data),len(d)); data += d
+    head = struct.pack('>I4sI4s4s4s',at+len(data),b'lcms',0x02400000,b'mntr',b'GRAY',b'XYZ ').ljust(36,b'\0')+b'acsp'
+    return head.ljust(68,b'\0')+struct.pack('>3i',63190,65536,54061).ljust(60,b'\0')+table+data
+
+def test_grey_profiles():
+    g = np.arange(256,dtype=np.uint8).reshape(16,16); p = gray_profile(1.8); a = RNG.integers(0,256,(16,16),dtype=np.uint8)
+    lin = (g/255.)**1.8; want = 255*np.where(lin<=.0031308, lin*12.92, 1.055*np.maximum(lin,1e-9)**(1/2.4)-.055)
+    for im in (Image.fromarray(g), Image.merge('LA',[Image.fromarray(g),Image.fromarray(a)])):
+        assert np.abs(read_image(enc(im, icc_profile=p), bg=None)-want[...,None]).max()<=2
+        assert np.array_equal(read_alpha(enc(im, icc_profile=p), channel='grey'), g.astype(np.float32)/255)
+    assert np.array_equal(read_alpha(enc(im, icc_profile=p)), a.astype(np.float32)/255)
+
+@pytest.mark.parametrize('p', [b'no profile', srgb_profile()[:200], gray_profile(2.2), b'\0'*200])
+def test_a_broken_profile_is_ignored_with_a_warning(tmp_path, p):
+    f = tmp_path/'a.png'; Image.fromarray(RGB).save(f, icc_profile=p)
+    with pytest.warns(ImageWarning, match='a.png: its colour profile cannot be used'): assert np.array_equal(read_image(f), RGB)
+
+def test_lab_is_read():
+    lab = ImageCms.applyTransform(Image.fromarray(COLOURS), ImageCms.buildTransform(ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'), 'RGB', 'LAB'))
+    assert np.abs(read_image(enc(lab,'TIFF')).astype(int)-COLOURS).mean()<3
+
+# --- frames, pages, thin 16 bits -------------------------------------------------
+
+def pages(*ims):
+    "A TIFF of (array, NewSubfileType) pages"
+    from PIL import TiffImagePlugin
+    b = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(b, True) as w:
+        for a,kind in ims:
+            Image.fromarray(a).save(w, 'TIFF', tiffinfo={254:kind}); w.newFrame()
+    return b.getvalue()
+
+def test_a_reduced_first_page_gives_the_full_one(tmp_path):
+    small,full,mask = np.full((5,6,3),9,np.uint8), RGB, GREY
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for ims in ([(small,1),(full,0)], [(full,0),(small,1)], [(small,1),(mask,4),(full,0)]): assert np.array_equal(read_image(pages(*ims)), RGB)
+        assert read_image(pages((small,1))).shape==(5,6,3)
+    f = tmp_path/'scan.tif'; f.write_bytes(pages((small,1),(full,0),(small,0)))
+    with pytest.warns(ImageWarning, match='scan.tif: 2 pages, the first used'): assert np.array_equal(read_image(f), RGB)
+
+def test_a_deep_page_behind_a_thumbnail():
+    deep = rand16(H,W,3); ok,b = cv2.imencodemulti('.tiff', [np.zeros((5,6,3),np.uint16), deep[...,::-1]])
+    b = bytearray(b.tobytes()); t = Image.open(io.BytesIO(bytes(b))); at = t._TiffImageFile__first
+    n = struct.unpack_from('<H',b,at)[0]; tags = [struct.unpack_from('<HHI',b,at+2+12*i) for i in range(n)]
+    i = next(i for i,o in enumerate(tags) if o[0]==254); struct.pack_into('<I',b,at+2+12*i+8,1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert np.array_equal(read_image(bytes(b)), to8(deep))
+
+def test_a_phone_s_second_picture_is_no_frame():
+    b = enc(Image.fromarray(RGB),'MPO',save_all=True,append_images=[Image.fromarray(RGB[:9,:9])])
+    assert Image.open(io.BytesIO(b)).n_frames==2
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert read_image(b).shape==RGB.shape
+
+def test_thin_16_bits_warn(tmp_path):
+    f = tmp_path/'thin.png'
+    write_png(f, GREY.astype(np.uint16))
+    with pytest.warns(ImageWarning, match='thin.png: 16 bits a value, and none over 255'): read_image(f)
+    with pytest.warns(ImageWarning, match='<bytes>: 16 bits'): read_image(enc(Image.fromarray(GREY.astype(np.int32)),'TIFF'))
+    with pytest.warns(ImageWarning, match='<bytes>: 16 bits'): read_image(png16(RGB.astype(np.uint16)))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        read_alpha(np.zeros((3,4),np.uint16)); read_alpha(np.full((3,4),256,np.uint16))
+
+# --- HEIC ------------------------------------------------------------------------
+
+@pytest.mark.skipif(register_heif(), reason='pillow-heif is installed')
+def test_heic_names_what_is_missing(tmp_path):
+    f = tmp_path/'IMG_1.HEIC'; f.write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic')
+    fails(f, 'IMG_1.HEIC', 'HEIC', 'pillow-heif is not installed', 'pip install dim_nb[heic]')
+    f.write_bytes(b'\0\0\0\x18ftypmp42\0\0\0\0mp42isom'); fails(f, 'mp42', 'video')
+
+@pytest.mark.skipif(not register_heif(), reason='needs pillow-heif')
+def test_heic(tmp_path):
+    import pillow_heif
+    f = tmp_path/'IMG_1'; im = np.repeat(np.repeat(RGB,4,0),4,1)
+    pillow_heif.from_pillow(Image.fromarray(im)).save(f, quality=95, format='HEIF')
+    assert np.abs(read_image(f).astype(int)-im).mean()<4
+
+# --- every door --------------------------------------------------------------------
+
+def test_names_in_bytes(tmp_path):
+    f = tmp_path/os.fsdecode(b'latin1_\xe9\xff\x1b[31m.png'); write_png(f, RGB)
+    with os.scandir(os.fsencode(tmp_path)) as it: entry = next(it)       # its path is bytes
+    for src in (f, str(f), entry): assert np.array_equal(read_image(src), RGB)
+    f.write_bytes(b'no picture')
+    for src in (f, str(f), entry, open(f,'rb')):
+        e = fails(src, r'latin1_\xe9\xff\x1b[31m.png'); str(e).encode('utf-8'); assert '\x1b' not in str(e)
+        assert str(pickle.loads(pickle.dumps(e)))==str(e)
+
+def test_bytes_are_never_a_name(tmp_path):
+    f = write_png(tmp_path/'private.png', RGB); fails(os.fsencode(f), '<bytes>', 'text')
+
+def test_open_files(tmp_path):
+    import tempfile, zipfile
+    f = write_png(tmp_path/'a.png', RGB); b = f.read_bytes()
+    with zipfile.ZipFile(tmp_path/'z.zip','w') as z: z.write(f,'in/a.png')
+    with zipfile.ZipFile(tmp_path/'z.zip') as z, z.open('in/a.png') as o: assert np.array_equal(read_image(o), RGB)
+    with tempfile.SpooledTemporaryFile() as o:
+        o.write(b); o.seek(0); assert np.array_equal(read_image(o), RGB)
+    r,w = os.pipe(); os.write(w,b[:2000]); os.close(w)
+    with open(r,'rb') as o: (fails(o,'damaged') if len(b)>2000 else read_image(o))                      # cannot seek
+    for o in (open(f,'rb'), io.BytesIO(b), memoryview(b), bytearray(b)): assert np.array_equal(read_image(o), RGB) and np.array_equal(read_pixels(o)[0] if isinstance(o,(memoryview,bytearray)) else RGB, RGB)
+    with open(f,'rb') as o: assert read_pixels(o)[1]==str(f)
+    with open(__file__) as o: fails(o, 'opened as text')
+    fails(io.BytesIO(b''), 'empty (0 bytes)')
+
+def test_tensors():
+    import torch
+    t = torch.from_numpy(RGB).permute(2,0,1)
+    for x in (t, t[None], t/255, t.double()/255, (t/255).requires_grad_(), t.contiguous(memory_format=torch.channels_last) if t.ndim==4 else t): assert np.array_equal(read_image(x), RGB)
+    assert np.abs(read_image((t/255).bfloat16()).astype(int)-RGB).max()<=1
+    g = torch.from_numpy(GREY)
+    for x in (g, g[None], g[None,None]): assert np.array_equal(read_alpha(x), GREY.astype(np.float32)/255)
+    assert np.array_equal(read_alpha(torch.cat([t,g[None]])), GREY.astype(np.float32)/255)
+    for x,says in ((t[None].expand(2,-1,-1,-1),'shape is (2, 3'), (torch.zeros(9,9,9),'shape'), (t.float(),'floats run'), (t.long(),'dtype'), (torch.full((3,3),float('nan')),'NaN')): fails(x, '<tensor>', says)
+
+def test_dpi(tmp_path):
+    f = write_png(tmp_path/'a.png', RGB, dpi=(300,150))
+    for src in (f, str(f), f.read_bytes(), Image.open(f)): assert [round(o) for o in read_dpi(src)]==[300,150]
+    assert read_dpi(write_png(f, RGB)) is None and read_dpi(RGB) is None
+    with pytest.raises(ImageError, match='none.png'): read_dpi(tmp_path/'none.png')
+
+# --- sizes -----------------------------------------------------------------------
+
+def test_sizes():
+    assert cover(NOISE,(50,50)).shape==(50,50,3) and np.array_equal(cover(RGB,(H,W)),RGB) and cover(RGB,(1,500)).shape==(1,500,3)
+    wide = np.zeros((10,30,3),np.uint8); wide[:,10:20] = 200
+    assert (cover(wide,(10,10))==200).all()                              # its middle
+    assert resize_to(GREY,(H,W)) is GREY and resize_to(RGB,(7,5)).shape==(7,5,3)
+    up = resize_to((GREY>99).astype(np.float32),(99,120))
+    assert up.min()==0 and up.max()==1 and set(np.unique(resize_to(GREY,(9,9),cv2.INTER_NEAREST)))<=set(np.unique(GREY))
+    assert np.array_equal(to_byte(GREY.astype(np.float32)/255), GREY)
+    assert [(o.start,o.stop) for o in row_strips(5,2)]==[(0,2),(2,4),(4,5)] and work_size(1000,500,640)==(640,320)
 
 # --- composite ---------------------------------------------------------------
 
