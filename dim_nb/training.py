@@ -261,20 +261,21 @@ def _kept_args(run, state):
     try: return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError): raise RunError(path, 'is damaged') from None
 
-def _same_args(run, kept, args, defaults):
-    "Refuse arguments other than those kept, the number of epochs apart; what the kept ones lack counts as its default"
+def _same_args(run, kept, args, defaults, free):
+    "Refuse arguments other than those kept, apart from the free ones; what the kept ones lack counts as its default"
     old, new = (defaults or {}) | kept, json.loads(json.dumps((defaults or {}) | args))
-    other = [k for k in sorted(old | new) if k != 'epochs' and old.get(k) != new.get(k)]
+    other = [k for k in sorted(old | new) if k not in free and old.get(k) != new.get(k)]
+    if other == ['data']: raise RunError(run, 'began with other data than are there now', 'Bring those back, name another folder, or ask for --other_data')
     changes = '; '.join(f'{k}: {old.get(k)!r} before, {new.get(k)!r} now' for k in other)
     if other: raise RunError(run, f'holds a run with other arguments ({changes})', 'Give the same ones, or another folder')
 
 # %% ../nbs/toolbox/training.ipynb #u1000021
-def _going_on(run, args, defaults=None):
+def _going_on(run, args, defaults, free):
     "The checkpoint of a run's folder, or None, once it is clear that these arguments may go on from it"
     run.mkdir(parents=True, exist_ok=True)
     state = _checkpoint(run)
     kept = _kept_args(run, state)
-    if kept is not None: _same_args(run, kept, args, defaults)
+    if kept is not None: _same_args(run, kept, args, defaults, free)
     epochs, done = args['epochs'], state['epoch'] if state else 0
     if done > epochs: raise RunError(run, f'holds {done} epochs already, {epochs} are fewer', f'Ask for {done} or more')
     write_atomic(run/'args.json', lambda tmp: tmp.write_text(json.dumps(args, indent=1)))
@@ -301,6 +302,7 @@ def fit_resumable(
     monitor='valid_loss',  # What decides the best weights; smaller is better
     args:dict=None,        # What defines the run, compared on resuming
     defaults:dict=None,    # What an argument was before it existed, for runs that began before
+    free=('epochs',),      # Arguments that may be others when the run goes on
     seed:int=0,
     clip:float=1.,         # Largest gradient norm
     schedule='one_cycle',  # 'one_cycle' or 'flat_cos'
@@ -310,7 +312,7 @@ def fit_resumable(
     "Training that resumes from `run` after an interruption at any moment, losing at most one epoch"
     if schedule not in SCHEDULES: raise ValueError(f'schedule: {" or ".join(SCHEDULES)}; got {schedule!r}')
     run, args = Path(run), dict(args or {}, epochs=epochs)
-    state = _going_on(run, args, defaults)
+    state = _going_on(run, args, defaults, free)
     set_seed(seed)
     _prepare(learn, half)
     if state: _restore(learn, state, run)
