@@ -5,80 +5,125 @@
 # %% auto #0
 __all__ = ['ComposeTransform', 'matting_dls', 'loader_speed', 'dim_bench_loader']
 
-# %% ../nbs/toolbox/loaders.ipynb #nbce9106
+# %% ../nbs/toolbox/loaders.ipynb #nf75f402
 import time
-import cv2, numpy as np, torch
+from contextlib import contextmanager
+from copy import copy
+import cv2, numpy as np, pandas as pd, torch
 from fastai.torch_basics import *
 from fastai.data.core import *
 from fastai.data.transforms import IntToFloatTensor
+from fastcore.script import call_parse
 from .files import cache_dir
 from .trimaps import trimap_to_classes
 from .tensors import Alpha, MattingImage, MattingInput, Trimap
 from .datasets import composition_sources
 from .labels import prepare_foregrounds
-from .compose import Composer, _keep_inside, _matrix, _window
+from .compose import Composer
 from .training import keep_heap
 
-# %% ../nbs/toolbox/loaders.ipynb #5e5e37fc
-def _planar(*arrays): # HxWx3 and HxW uint8 arrays as one CxHxW tensor
-    return torch.from_numpy(np.stack([p for a in arrays for p in (cv2.split(a) if a.ndim == 3 else [a])]))
+# %% ../nbs/toolbox/loaders.ipynb #na162d89
+def _planar(*arrays):
+    "HxWx3 and HxW uint8 arrays as one CxHxW tensor"
+    planes = [plane for a in arrays for plane in (cv2.split(a) if a.ndim == 3 else [a])]
+    return torch.from_numpy(np.stack(planes))
+
+def _for_trimap(s):
+    "(input, target) of the trimap network"
+    return MattingImage(_planar(s.image)), Trimap(torch.from_numpy(trimap_to_classes(s.trimap)))
+
+def _for_matting(s):
+    "(input, target, what the losses need besides) of the matting network and of the refinement"
+    alpha = Alpha(torch.from_numpy(s.alpha[None]))
+    return MattingInput(_planar(s.image, s.trimap)), alpha, TensorImage(_planar(s.fg, s.bg, s.trimap))
 
 class ComposeTransform(Transform):
     "Index → typed tensors of one stage"
-    def __init__(self, composer): self.composer = composer
-    def encodes(self, i:int):
-        s = self.composer(i)
-        if self.composer.stage == 'trimap': return MattingImage(_planar(s.image)), Trimap(torch.from_numpy(trimap_to_classes(s.trimap)))
-        return MattingInput(_planar(s.image, s.trimap)), Alpha(torch.from_numpy(s.alpha[None])), TensorImage(_planar(s.fg, s.bg, s.trimap))
+    def __init__(self, composer):
+        self.composer = composer
+        self.make = _for_trimap if composer.stage == 'trimap' else _for_matting
+    def encodes(self, i:int): return self.make(self.composer(i))
 
-# %% ../nbs/toolbox/loaders.ipynb #91452da2
+# %% ../nbs/toolbox/loaders.ipynb #n29e733d
+def _next_epoch(composer): composer.epoch += 1
+
+def _loader(composer, n, bs, workers, train):
+    "TfmdDL of the samples 0..n-1; in training each whole pass is followed by new ones"
+    samples = TfmdLists(list(range(n)), ComposeTransform(composer))
+    samples.n_inp = 1
+    hooks = dict(after_iter=partial(_next_epoch, composer)) if train else {}
+    hooks['after_batch'] = [IntToFloatTensor()]
+    return TfmdDL(samples, bs=bs, shuffle=False, drop_last=train, num_workers=workers, **hooks)
+
+# %% ../nbs/toolbox/loaders.ipynb #nfd8edb0
 def matting_dls(
     train:Composer,        # Samples to train on
     valid:Composer,        # Its samples 0..n_valid-1 of epoch 0 are the fixed validation set
     n:int=1000,            # Samples an epoch
-    n_valid:int=64,
-    bs:int=8,
-    workers:int=0,
-    device=None,
+    n_valid:int=64,        # Samples of the validation set
+    bs:int=8,              # Batch size
+    workers:int=0,         # Processes that compose; 0: this one
+    device=None,           # None: fastai's default
 )->DataLoaders:            # One input, the rest targets
-    "DataLoaders of a stage, the same with any number of workers"
-    dss = [TfmdLists(list(range(k)), ComposeTransform(c)) for k,c in ((n,train),(n_valid,valid))]
-    for d in dss: d.n_inp = 1
-    dls = [TfmdDL(d, bs=bs, shuffle=False, drop_last=i==0, num_workers=workers, after_batch=[IntToFloatTensor()]) for i,d in enumerate(dss)]
-    out = DataLoaders(*dls, device=ifnone(device, default_device()))
-    out.composer = train # whose epoch the training sets
-    return out
+    "DataLoaders of a stage, the same with any number of workers, new in each epoch"
+    if not 1 <= bs <= n: raise ValueError(f'bs: 1 to {n}, the samples of an epoch, is needed; got {bs}')
+    valid = copy(valid)
+    valid.epoch = 0
+    loaders = _loader(train, n, bs, workers, True), _loader(valid, n_valid, bs, workers, False)
+    dls = DataLoaders(*loaders, device=ifnone(device, default_device()))
+    dls.composer = train   # whose epoch a resumed training sets
+    return dls
 
-# %% ../nbs/toolbox/loaders.ipynb #a8e59d8f
+# %% ../nbs/toolbox/loaders.ipynb #n8e5cb6c
+def _decoded(paths, rng, flag):
+    path = paths[rng.integers(len(paths))]
+    return cv2.imdecode(np.fromfile(path, np.uint8), flag)
+
 def _bare(composer, i):
-    "Decode and warp what a sample needs, with plain OpenCV"
-    rng,size = np.random.default_rng([composer.seed,0,i]),composer.size
-    f = cv2.imread(str(composer.cutouts[rng.integers(len(composer.cutouts))]), cv2.IMREAD_UNCHANGED)
-    b = cv2.imread(str(composer.backgrounds[rng.integers(len(composer.backgrounds))]))
-    m = _matrix(*_keep_inside(f[...,3], *_window(f[...,3], rng, composer.stage, size)), size, rng, 15)
-    f = cv2.warpAffine(f, m, (size,size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return f, cv2.resize(b, (size,size), interpolation=cv2.INTER_AREA)
+    "Decode a cut-out and a background and bring them to the sample's size, with plain OpenCV"
+    rng, size = np.random.default_rng([composer.seed, 0, i]), (composer.size, composer.size)
+    cut = _decoded(composer.cutouts, rng, cv2.IMREAD_UNCHANGED)
+    background = _decoded(composer.backgrounds, rng, cv2.IMREAD_COLOR)
+    scale = composer.size/max(cut.shape[:2])
+    matrix = np.float32([[scale,0,0], [0,scale,0]])
+    cut = cv2.warpAffine(cut, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cut, cv2.resize(background, size, interpolation=cv2.INTER_AREA)
 
-def _loader(composer, n, bs=8, workers=0):
-    return matting_dls(composer, composer, n=n, n_valid=1, bs=bs, workers=workers, device=torch.device('cpu')).train
+# %% ../nbs/toolbox/loaders.ipynb #ne242256
+def _processor_ms(f):
+    start = time.process_time()
+    f()
+    return 1000*(time.process_time()-start)
 
-# %% ../nbs/toolbox/loaders.ipynb #97313dfa
 def _costs(composer, n, bs=8):
     "Processor ms of a bare and of a loaded sample: medians over batches that were taken in turns"
-    it,ms = iter(_loader(composer, n+bs, bs)),([],[])
+    batches, bare, loaded = iter(_loader(composer, n+bs, bs, 0, False)), [], []
     for k in range(n//bs+1):
-        for f,o in zip((lambda: [_bare(composer,k*bs+i) for i in range(bs)], lambda: next(it)), ms):
-            t = time.process_time(); f(); o.append(1000*(time.process_time()-t)/bs)
-    return [np.median(o[1:]) for o in ms]   # without the first, which warms up
+        bare.append(_processor_ms(lambda: [_bare(composer, k*bs+i) for i in range(bs)]))
+        loaded.append(_processor_ms(lambda: next(batches)))
+    return [np.median(ms[1:])/bs for ms in (bare, loaded)]   # without the first, which warms up
 
 def _rate(composer, n, workers, bs=8, skip=4):
     "Samples a second of the loader, without the first batches, which wait for the workers' start"
-    it = iter(_loader(composer, n+skip*bs, bs, workers))
-    for _ in range(skip): next(it)
-    t = time.perf_counter(); k = sum(len(b[0]) for b in it)
-    return k/(time.perf_counter()-t)
+    batches = iter(_loader(composer, n+skip*bs, bs, workers, False))
+    for _ in range(skip): next(batches)
+    start = time.perf_counter()
+    count = sum(len(b[0]) for b in batches)
+    return count/(time.perf_counter()-start)
 
-# %% ../nbs/toolbox/loaders.ipynb #71dbfab0
+# %% ../nbs/toolbox/loaders.ipynb #n05325b8
+@contextmanager
+def _one_thread():
+    "OpenCV and torch with one thread each, as in a worker process"
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try: yield
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
+
+# %% ../nbs/toolbox/loaders.ipynb #nd581dae
 def loader_speed(
     cutouts, backgrounds, # Files for `Composer`
     size:int=256,         # Side of a sample, px
@@ -87,26 +132,28 @@ def loader_speed(
     **kw,                 # For `Composer`
 ): # DataFrame, a row per stage: processor ms a sample bare and loaded, their ratio, samples a second of the loader
     "The cost of a sample beside the bare cost of decoding and warping"
-    import pandas as pd
-    threads,rows = (cv2.getNumThreads(),torch.get_num_threads()),[]
-    cv2.setNumThreads(1); torch.set_num_threads(1); keep_heap()   # as in a worker process
-    for stage in ('trimap','matting'):
-        c = Composer(cutouts, backgrounds, stage=stage, size=size, **kw)
-        bare,full = _costs(c, n)
-        rows.append((stage if stage=='trimap' else 'matting, refine', size, bare, full, full/bare, _rate(c,n,0), _rate(c,n,workers)))
-    cv2.setNumThreads(threads[0]); torch.set_num_threads(threads[1])
-    return pd.DataFrame(rows, columns=['stage','px','bare ms','loaded ms','ratio','loader/s (0 workers)',f'loader/s ({workers} workers)']).round(2)
+    keep_heap()
+    rows = []
+    for stage, name in dict(trimap='trimap', matting='matting, refine').items():
+        composer = Composer(cutouts, backgrounds, stage=stage, size=size, **kw)
+        with _one_thread():
+            bare, loaded = _costs(composer, n)
+            rates = [_rate(composer, n, w) for w in (0, workers)]
+        rows.append((name, size, bare, loaded, loaded/bare, *rates))
+    columns = ['stage', 'px', 'bare ms', 'loaded ms', 'ratio', 'loader/s (0 workers)', f'loader/s ({workers} workers)']
+    return pd.DataFrame(rows, columns=columns).round(2)
 
-# %% ../nbs/toolbox/loaders.ipynb #2b11841b
+# %% ../nbs/toolbox/loaders.ipynb #nd144f0a
 @call_parse
 def dim_bench_loader(
-    data:str,         # Folder as for composition_sources
+    data:str,         # Dataset or folder to compose from
     out:str=None,     # Where the prepared foregrounds are; default: in the cache folder
     size:int=256,     # Side of a sample, px
     n:int=128,        # Samples to time
     workers:int=2,    # Loader processes
 ):
     "Samples a second of each stage's loader, beside bare decoding and warping"
-    items,bgs = composition_sources(data)
-    files = prepare_foregrounds([o.pair for o in items][:200], out or cache_dir()/'prepared')
-    print(loader_speed(files, bgs, size=size, n=n, workers=workers).to_string(index=False))
+    sources = composition_sources(data)
+    pairs = [o.pair for o in sources.people[:200]]
+    prepared = prepare_foregrounds(pairs, out or cache_dir()/'prepared')
+    print(loader_speed(prepared, sources.backgrounds, size=size, n=n, workers=workers).to_string(index=False))
