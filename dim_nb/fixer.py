@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 import cv2, numpy as np
 import ipywidgets as widgets
-from IPython.display import display
 from ipycanvas import MultiCanvas
 from fastcore.basics import patch
-from .images import write_png
+from .files import shown_name
+from .images import resize_to, write_png
 from .trimaps import TRIMAP_BG, TRIMAP_FG, TRIMAP_UNKNOWN, grow_band, overlay_trimap, shrink_band
 from .show import GAP, contact
 from .metrics import sad
-from .viewer import (Item, LAYERS, Later, _at_most, _auto, _bundle, _label, _listen, _pic, _row, _when_ready,
-    drawing, enable_colab, open_item, paint, resize_item, send, to_bytes)
+from .viewer import (
+    LAYERS, Item, Later, SavedView, as_html, browser_forgot, choice_buttons, drawing, enable_colab, file_stem, listen_to_mouse, open_item, outline, paint, push_button, read_photo, resize_item, send,
+    shrink_item, text_widget, to_bytes, unit_slider, when_ready, widget_row)
 
 # %% ../nbs/toolbox/fixer.ipynb #fc5e6617
 PAINTS = dict(background=TRIMAP_BG, unknown=TRIMAP_UNKNOWN, foreground=TRIMAP_FG)
@@ -33,53 +34,60 @@ def paint_stroke(
     value:int, # 0, 128 or 255
 )->np.ndarray: # A new trimap
     "A round brush drawn through `points`"
-    t,pts = trimap.copy(),np.rint(np.asarray(points,float)).astype(np.int32).reshape(-1,2)
-    for p in pts: cv2.circle(t, (int(p[0]),int(p[1])), int(radius), int(value), -1)
-    if len(pts)>1: cv2.polylines(t, [pts], False, int(value), thickness=2*int(radius)+1)
-    return t
+    painted,(radius,value) = trimap.copy(),(int(radius),int(value))
+    points = np.rint(np.asarray(points, float)).astype(np.int32).reshape(-1, 2)
+    for x,y in points.tolist(): cv2.circle(painted, (x,y), radius, value, -1)
+    if len(points) > 1: cv2.polylines(painted, [points], False, value, thickness=2*radius+1)
+    return painted
 
 # %% ../nbs/toolbox/fixer.ipynb #b1c1cab0
 def tint(
     trimap, # HxW uint8
-)->np.ndarray: # HxWx4 uint8, opaque
+)->np.ndarray: # HxWx3 uint8
     "A trimap in the colours of `overlay_trimap`: background blue, unknown amber, foreground green"
-    grey = np.zeros((*trimap.shape,3),np.uint8)
-    return np.dstack([overlay_trimap(grey, trimap, 1), np.full(trimap.shape,255,np.uint8)])
+    return overlay_trimap(np.zeros((*trimap.shape,3), np.uint8), trimap, 1)
 
 # %% ../nbs/toolbox/fixer.ipynb #012e8970
-class TrimapFixer:
+class TrimapFixer(SavedView):
     "Paint on a trimap, see the matte follow; read `.trimap`, `.cut`, `.ms`"
     def __init__(self, matter, image, truth, name, size, width, save_to):
-        self.matter,self.full,self.save_to,self.past,self.future = matter,_pic(image),Path(save_to),[],[]
-        self.name = name or (Path(image).stem if isinstance(image,(str,Path)) else 'portrait')
-        self.work = _at_most(open_item(Item(self.full, truth=truth)), size)
+        self.matter,self.full,self.save_to = matter,read_photo(image),Path(save_to)
+        self.name = name or (Path(image).stem if isinstance(image, (str,Path)) else 'portrait')
+        self.work = shrink_item(open_item(Item(self.full, truth=truth)), size)
         self.cut = self.start = matter(self.work.photo)
         self.first = self.cut.trimap.copy()
-        self.trimap,self.stroke,self.ms,self.later = self.first.copy(),None,0,Later()
-        self.scale = min((width-GAP)/2/self.work.photo.shape[1], 600/self.work.photo.shape[0])
-        self._controls(); self._canvas(); self._assemble(); self._wire(); self.redraw()
+        self.trimap,self.stroke,self.ms = self.first.copy(),None,0
+        self.past,self.future,self.later = [],[],Later()
+        h,w = self.work.photo.shape[:2]
+        self.scale = min((width-GAP)/2/w, 600/h)   # screen px per px of the photo
+        self.w,self.h = max(1, round(w*self.scale)),max(1, round(h*self.scale))
+        self._controls()
+        self._assemble()
+        self._wire()
+        self.redraw()
+
+    def __repr__(self):
+        return f'TrimapFixer of {shown_name(self.name)}'
 
 # %% ../nbs/toolbox/fixer.ipynb #98d1f528
 @patch
 def _controls(self:TrimapFixer):
     "Brush, history, band, view and export"
-    b = lambda t,tip: widgets.Button(description=t, tooltip=tip, layout=_auto())
-    self.paint = widgets.ToggleButtons(options=list(PAINTS), style=dict(button_width='auto'), layout=_auto())
-    self.radius = widgets.IntSlider(10, min=1, max=60, description='brush', layout=widgets.Layout(width='17em'), style=dict(description_width='3em'))
-    self.opacity = widgets.FloatSlider(.45, min=0, max=1, step=.05, description='tint', continuous_update=False, layout=widgets.Layout(width='17em'), style=dict(description_width='3em'))
-    self.undo_b,self.redo_b,self.reset_b = b('↶ undo','key ,'),b('↷ redo','key .'),b('reset','back to the first trimap')
-    self.grow_b,self.shrink_b = b('grow unknown','2 px on each side'),b('shrink unknown','2 px on each side')
-    views = ['alpha','cut-out'] + ([] if self.work.truth is None else ['error'])
-    self.view = widgets.ToggleButtons(options=views, style=dict(button_width='auto'), layout=_auto())
-    self.export_b = b('export','write trimap, alpha and cut-out as PNG')
-    self.status,self.saved = widgets.HTML(layout=_auto()),widgets.HTML(layout=_auto())
+    narrow = dict(style=dict(description_width='3em'))
+    self.paint = choice_buttons(list(PAINTS))
+    self.radius = widgets.IntSlider(10, 1, 60, description='brush', layout=widgets.Layout(width='17em'), **narrow)
+    self.opacity = unit_slider('17em', value=.45, step=.05, description='tint', continuous_update=False, **narrow)
+    self.undo_b,self.redo_b = push_button('↶ undo','key ,'),push_button('↷ redo','key .')
+    self.reset_b = push_button('reset', 'back to the first trimap')
+    self.grow_b,self.shrink_b = (push_button(o, '2 px on each side') for o in ('grow unknown','shrink unknown'))
+    self.export_b = push_button('export', 'write trimap, alpha and cut-out as PNG')
+    self.view = choice_buttons(['alpha','cut-out'] + ['error']*(self.work.truth is not None))
+    self.status,self.saved = text_widget(),text_widget()
 
 # %% ../nbs/toolbox/fixer.ipynb #700bc842
 @patch
-def _canvas(self:TrimapFixer):
+def _canvases(self:TrimapFixer):
     "Four sheets to paint on, a picture beside them"
-    h,w = self.work.photo.shape[:2]
-    self.w,self.h = max(1,round(w*self.scale)),max(1,round(h*self.scale))
     fit = dict(width='100%', height='auto')
     self.canvas = MultiCanvas(4, width=self.w, height=self.h, layout=widgets.Layout(**fit))
     self.result = widgets.Image(format='png', width=self.w, height=self.h, layout=widgets.Layout(margin='0', **fit))
@@ -87,51 +95,64 @@ def _canvas(self:TrimapFixer):
 # %% ../nbs/toolbox/fixer.ipynb #4bbd2ba7
 @patch
 def _assemble(self:TrimapFixer):
-    left,right = _label('<b>paint here</b>'),_label('<b>what it gives</b>')
-    cols = f'minmax(0,{self.w}px) minmax(0,{self.w}px)'
-    grid = widgets.GridBox([left,right,self.canvas,self.result], layout=widgets.Layout(grid_template_columns=cols, grid_gap=f'0 {GAP}px', align_items='flex-start'))
-    self.ui = widgets.VBox([_row(self.paint,self.radius,self.undo_b,self.redo_b,self.reset_b),
-                            _row(self.view,self.opacity,self.grow_b,self.shrink_b,self.export_b), grid, self.status, self.saved])
+    "Put the parts together"
+    self._canvases()
+    column = f'minmax(0,{self.w}px)'
+    fit = dict(grid_gap=f'0 {GAP}px', align_items='flex-start')
+    columns = widgets.Layout(grid_template_columns=f'{column} {column}', **fit)
+    titles = [text_widget(f'<b>{o}</b>') for o in ('paint here','what it gives')]
+    grid = widgets.GridBox([*titles, self.canvas, self.result], layout=columns)
+    brush = widget_row(self.paint, self.radius, self.undo_b, self.redo_b, self.reset_b)
+    look = widget_row(self.view, self.opacity, self.grow_b, self.shrink_b, self.export_b)
+    self.ui = widgets.VBox([brush, look, grid, self.status, self.saved])
 
 # %% ../nbs/toolbox/fixer.ipynb #441e0cae
 @patch
 def redraw(self:TrimapFixer):
     "Send everything, for a browser that has just come"
-    self.photo_img = widgets.Image(value=to_bytes(resize_item(self.work,self.h,self.w).photo), format='jpeg')
+    photo = resize_item(self.work, self.h, self.w).photo
+    self.photo_img = widgets.Image(value=to_bytes(photo), format='jpeg')
     self.tint_img = widgets.Image(format='png')
-    self.canvas._canvas_manager._current_canvas = None
+    browser_forgot(self.canvas)
     with drawing(): self.canvas[0].draw_image(self.photo_img, 0, 0)
-    self.show_tint(); self.show_result()
+    self.show_tint()
+    self.show_result()
 
 # %% ../nbs/toolbox/fixer.ipynb #de19c42e
 @patch
 def show_tint(self:TrimapFixer, *_):
     "The trimap over the photo"
-    t = cv2.resize(self.trimap, (self.w,self.h), interpolation=cv2.INTER_NEAREST_EXACT)
-    self.tint_img.value = to_bytes(tint(t)[...,:3], 'png')
+    seen = resize_to(self.trimap, (self.h,self.w), cv2.INTER_NEAREST_EXACT)
+    self.tint_img.value = to_bytes(tint(seen), 'png')
+    _,sheet,stroke,_ = (self.canvas[i] for i in range(4))
     with drawing():
-        c = self.canvas[1]
-        c.clear(); self.canvas[2].clear()
-        c.global_alpha = self.opacity.value
-        c.draw_image(self.tint_img, 0, 0)
+        sheet.clear()
+        stroke.clear()
+        sheet.global_alpha = self.opacity.value
+        sheet.draw_image(self.tint_img, 0, 0)
 
 # %% ../nbs/toolbox/fixer.ipynb #35bdf1f4
 @patch
 def item(self:TrimapFixer)->Item:
     "What there is now, for `paint` and `scores`"
-    fg = self.cut.foreground if self.view.value=='cut-out' else None
-    return replace(self.work, trimap=self.trimap, alpha=np.asarray(self.cut.alpha,np.float32), foreground=fg)
+    foreground = self.cut.foreground if self.view.value == 'cut-out' else None
+    return replace(self.work, trimap=self.trimap, alpha=np.asarray(self.cut.alpha, np.float32), foreground=foreground)
 
 # %% ../nbs/toolbox/fixer.ipynb #d6f541f5
 @patch
+def _sad_of(self:TrimapFixer, cut):
+    return sad(np.asarray(cut.alpha), self.work.truth)
+
+@patch
 def show_result(self:TrimapFixer, *_):
     "The matte beside the trimap, and how it was come by"
-    layer = self.view.value.replace('-','')
-    send(self.result, paint(resize_item(self.item(),self.h,self.w), layer), layer)
-    n = (self.trimap==128).mean()
-    err = '' if self.work.truth is None else f' · SAD {sad(np.asarray(self.start.alpha),self.work.truth):.2f} at first, <b>{sad(np.asarray(self.cut.alpha),self.work.truth):.2f}</b> now'
-    took = f'alpha computed anew in {self.ms:.0f} ms · ' if self.ms else ''
-    self.status.value = f'{took}{n:.1%} unknown{err} · steps to undo: {len(self.past)}'
+    layer = self.view.value.replace('-', '')
+    send(self.result, paint(resize_item(self.item(), self.h, self.w), layer), layer)
+    parts = [f'alpha computed anew in {self.ms:.0f} ms']*(self.ms > 0)
+    parts.append(f'{(self.trimap == TRIMAP_UNKNOWN).mean():.1%} unknown')
+    if self.work.truth is not None:
+        parts.append(f'SAD {self._sad_of(self.start):.2f} at first, <b>{self._sad_of(self.cut):.2f}</b> now')
+    self.status.value = ' · '.join([*parts, f'steps to undo: {len(self.past)}'])
     self.undo_b.disabled,self.redo_b.disabled = not self.past,not self.future
 
 # %% ../nbs/toolbox/fixer.ipynb #cbdeeeb9
@@ -139,65 +160,83 @@ def show_result(self:TrimapFixer, *_):
 def compute(self:TrimapFixer):
     "The matte that the present trimap gives"
     self.status.value = 'computing …'
-    t = time.perf_counter()
+    start = time.perf_counter()
     try: self.cut = self.matter(self.work.photo, self.trimap)
     except Exception as e:
-        self.status.value = f'<b>{type(e).__name__}: {e}</b> · the matte is still the one before'
+        problem = as_html(f'{type(e).__name__}: {e}', bold=True)
+        self.status.value = f'{problem} · the matte is still the one before'
         return
-    self.ms = (time.perf_counter()-t)*1000
+    self.ms = (time.perf_counter()-start)*1000
     self.show_result()
 
 # %% ../nbs/toolbox/fixer.ipynb #d1536a5c
-def _pack(t): return cv2.imencode('.png', t, [cv2.IMWRITE_PNG_COMPRESSION,1])[1]
-def _unpack(b): return cv2.imdecode(b, cv2.IMREAD_GRAYSCALE)
+def _pack(trimap):
+    return to_bytes(trimap, 'png')
+
+def _unpack(png):
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
 
 @patch
 def set_trimap(self:TrimapFixer, trimap):
     "Take another trimap, remember the old one, compute the matte"
-    if (trimap==self.trimap).all(): return self.show_tint()
-    self.past,self.future = [*self.past,_pack(self.trimap)][-50:],[]
+    if (trimap == self.trimap).all(): return self.show_tint()
+    self.past = [*self.past, _pack(self.trimap)][-50:]
+    self.future = []
     self._take(trimap)
 
 # %% ../nbs/toolbox/fixer.ipynb #f7aad347
 @patch
 def _take(self:TrimapFixer, trimap):
     self.trimap = trimap
-    self.show_tint(); self.compute()
+    self.show_tint()
+    self.compute()
 
 # %% ../nbs/toolbox/fixer.ipynb #60256d70
 @patch
+def _step(self:TrimapFixer, pile, other):
+    "The newest trimap of `pile`; the present one goes to the other pile"
+    if not pile: return
+    other.append(_pack(self.trimap))
+    self._take(_unpack(pile.pop()))
+
+@patch
 def undo(self:TrimapFixer, *_):
     "One step back"
-    if self.past: self.future.append(_pack(self.trimap)); self._take(_unpack(self.past.pop()))
+    self._step(self.past, self.future)
 
 @patch
 def redo(self:TrimapFixer, *_):
     "One step forward again"
-    if self.future: self.past.append(_pack(self.trimap)); self._take(_unpack(self.future.pop()))
+    self._step(self.future, self.past)
 
-# %% ../nbs/toolbox/fixer.ipynb #69edd3aa
 @patch
 def reset(self:TrimapFixer, *_):
     "Back to the first trimap, which can itself be undone"
     self.set_trimap(self.first.copy())
 
 # %% ../nbs/toolbox/fixer.ipynb #d3b9f21c
-_INK = {k:'#%02x%02x%02x'%tuple(int(o) for o in tint(np.array([[v]],np.uint8))[0,0,:3]) for k,v in PAINTS.items()}
+def _ink_colour(value):
+    one_pixel = np.full((1,1), value, np.uint8)
+    return '#' + tint(one_pixel).tobytes().hex()
 
 @patch
 def mouse(self:TrimapFixer, kind:str, x:float, y:float):
     "A mouse event on the canvas: 'down' begins a stroke, 'up' or 'out' ends it"
-    if kind=='down': self.stroke = [(x,y)]; self._ink((x,y),(x,y))
-    elif kind=='move' and self.stroke: self._ink(self.stroke[-1],(x,y)); self.stroke.append((x,y))
-    elif kind in ('up','out') and self.stroke: self._end()
-    self.later('brush', partial(self._brush, x, y, kind!='out'), .01)
+    if kind == 'down':
+        self.stroke = [(x,y)]
+        self._ink((x,y), (x,y))
+    elif self.stroke and kind == 'move':
+        self._ink(self.stroke[-1], (x,y))
+        self.stroke.append((x,y))
+    elif self.stroke: self._end()
+    self.later('brush', partial(self._brush, x, y, kind != 'out'), .01)
 
 # %% ../nbs/toolbox/fixer.ipynb #29e7a83f
 @patch
 def _end(self:TrimapFixer):
     "The stroke goes into the trimap"
-    pts,self.stroke = np.array(self.stroke)/self.scale,None
-    self.set_trimap(paint_stroke(self.trimap, pts, self.radius.value, PAINTS[self.paint.value]))
+    points,self.stroke = np.array(self.stroke)/self.scale,None
+    self.set_trimap(paint_stroke(self.trimap, points, self.radius.value, PAINTS[self.paint.value]))
 
 # %% ../nbs/toolbox/fixer.ipynb #f9f30990
 @patch
@@ -205,10 +244,10 @@ def _ink(self:TrimapFixer, a, b):
     "One piece of the stroke in progress"
     c,r = self.canvas[2],self.radius.value*self.scale
     with drawing():
-        c.fill_style = c.stroke_style = _INK[self.paint.value]
+        c.fill_style = c.stroke_style = _ink_colour(PAINTS[self.paint.value])
         c.line_width,c.line_cap = 2*r,'round'
         c.fill_circle(*b, r)
-        if a!=b: c.stroke_line(*a, *b)
+        if a != b: c.stroke_line(*a, *b)
 
 # %% ../nbs/toolbox/fixer.ipynb #7a45b4e2
 @patch
@@ -217,66 +256,68 @@ def _brush(self:TrimapFixer, x, y, inside):
     c,r = self.canvas[3],self.radius.value*self.scale
     with drawing():
         c.clear()
-        for col,d in (('#000000',0),('#ffffff',1)) if inside else ():
-            c.stroke_style = col; c.stroke_circle(x, y, r+d)
+        if inside: outline(c, lambda d: c.stroke_circle(x, y, r+d))
 
 # %% ../nbs/toolbox/fixer.ipynb #6bc7ead5
+_PAINT_KEYS = dict(g='background', u='unknown', f='foreground')
+
 @patch
 def key(self:TrimapFixer, k, *_):
     "Keys on the canvas"
-    if k in ('[',']'): self.radius.value += 2 if k==']' else -2
-    elif k in ('g','u','f'): self.paint.value = dict(g='background',u='unknown',f='foreground')[k]
-    elif k==',': self.undo()
-    elif k=='.': self.redo()
+    if k in _PAINT_KEYS: self.paint.value = _PAINT_KEYS[k]
+    elif k == '[': self.radius.value -= 2
+    elif k == ']': self.radius.value += 2
+    elif k == ',': self.undo()
+    elif k == '.': self.redo()
 
 # %% ../nbs/toolbox/fixer.ipynb #b480e181
 @patch
 def _wire(self:TrimapFixer):
     "Connect controls and canvas with what they do"
-    for b,f in ((self.undo_b,self.undo),(self.redo_b,self.redo),(self.reset_b,self.reset),(self.export_b,lambda _: self.export())): b.on_click(f)
+    self.undo_b.on_click(self.undo)
+    self.redo_b.on_click(self.redo)
+    self.reset_b.on_click(self.reset)
+    self.export_b.on_click(lambda _: self.export())
     self.grow_b.on_click(lambda _: self.set_trimap(grow_band(self.trimap)))
     self.shrink_b.on_click(lambda _: self.set_trimap(shrink_band(self.trimap)))
-    self.view.observe(self.show_result, 'value'); self.opacity.observe(self.show_tint, 'value')
-    _listen(self.canvas, self.mouse)
+    self.view.observe(self.show_result, 'value')
+    self.opacity.observe(self.show_tint, 'value')
+    listen_to_mouse(self.canvas, self.mouse)
     self.canvas.on_key_down(self.key)
-    _when_ready([self.canvas[i] for i in range(4)], lambda: self.later('redraw', self.redraw, .2))
+    when_ready([self.canvas[i] for i in range(4)], lambda: self.later('redraw', self.redraw, .2))
 
 # %% ../nbs/toolbox/fixer.ipynb #5dce35d7
 @patch
 def finish(self:TrimapFixer):
     "The matter's result at the photo's full size"
-    h,w = self.full.shape[:2]
-    if self.trimap.shape==(h,w): return self.matter(self.full, self.trimap)
-    return self.matter(self.full, cv2.resize(self.trimap, (w,h), interpolation=cv2.INTER_NEAREST_EXACT))
+    return self.matter(self.full, resize_to(self.trimap, self.full.shape[:2], cv2.INTER_NEAREST_EXACT))
 
 # %% ../nbs/toolbox/fixer.ipynb #d70ac78f
 @patch
 def export(self:TrimapFixer, folder=None)->list: # Paths of trimap, alpha and cut-out
     "Write `<name>_trimap.png`, `<name>_alpha.png` and `<name>.png` (RGBA), named as `dim_cutout` names them"
-    folder,cut = Path(folder or self.save_to),self.finish()
+    folder,stem,cut = Path(folder or self.save_to),file_stem(self.name),self.finish()
     folder.mkdir(parents=True, exist_ok=True)
-    res = [write_png(folder/f'{self.name}{k}.png', v) for k,v in (('_trimap',cut.trimap),('_alpha',np.asarray(cut.alpha,np.float32)),('',cut.rgba))]
-    self.saved.value = f'<span style="padding:0 .3em">wrote {", ".join(o.name for o in res)} to {folder}</span>'
-    return res
+    pictures = dict(_trimap=cut.trimap, _alpha=np.asarray(cut.alpha, np.float32))
+    written = [write_png(folder/f'{stem}{k}.png', v) for k,v in pictures.items()]
+    written.append(write_png(folder/f'{stem}.png', cut.rgba))
+    self.saved.value = as_html(f'wrote {", ".join(o.name for o in written)} to {folder}')
+    return written
 
 # %% ../nbs/toolbox/fixer.ipynb #34e49c6e
 @patch
 def picture(self:TrimapFixer, side:int=1600)->np.ndarray: # HxWx3 uint8
     "Trimap and alpha, at first and now, with titles"
-    now,then = _at_most(self.item(),side),_at_most(replace(self.work, trimap=self.first, alpha=np.asarray(self.start.alpha,np.float32)),side)
-    return contact([[(paint(o,k),f'{t}: {LAYERS[k]}') for t,o in (('first',then),('now',now)) for k in ('trimap','alpha')]])
-
-@patch
-def _repr_mimebundle_(self:TrimapFixer, include=None, exclude=None): return _bundle(self.ui, self.picture(300), f"TrimapFixer of {self.name}")
-
-@patch
-def _ipython_display_(self:TrimapFixer): display(self._repr_mimebundle_(), raw=True)
+    first = replace(self.work, trimap=self.first, alpha=np.asarray(self.start.alpha, np.float32))
+    states = dict(first=shrink_item(first, side), now=shrink_item(self.item(), side))
+    layers = [(when,o,k) for when,o in states.items() for k in ('trimap','alpha')]
+    return contact([[(paint(o, k), f'{when}: {LAYERS[k].title}') for when,o,k in layers]])
 
 # %% ../nbs/toolbox/fixer.ipynb #208a131f
 def fix_trimap(
     matter, # PortraitMatter, ClosedFormMatter, or any matter(image, trimap=None) with such a result
     image, # Path, PIL image or array
-    truth=None, # True alpha, if there is one: adds the error map and SAD
+    truth=None, # True alpha, if there is one: adds the error picture and SAD
     name:str=None, # For exported files; the image's own where it is a path
     size:int=1024, # Longest side to work at, px; None for the image's own
     width:int=960, # Room across, px
