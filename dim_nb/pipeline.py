@@ -6,15 +6,15 @@
 __all__ = ['WEIGHTS', 'ONE_PASS', 'Cutout', 'in_tiles', 'TorchNets', 'PortraitMatter', 'torch_cuda', 'Drawn', 'Predicted',
            'add_detail', 'Clock']
 
-# %% ../nbs/product/pipeline.ipynb #c40d5bd8
+# %% ../nbs/product/pipeline.ipynb #aa19f6d8
 import copy, importlib.util, os, shutil, sys, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
-from PIL import Image, ImageOps
-from .images import composite, read_image, resize_to, row_strips, to_byte, work_size
+from PIL import Image
+from .images import composite, cover, read_image, resize_to, row_strips, to_byte, work_size
 from .trimaps import TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, read_trimap, settle_known, shrink_trimap, sure_known
 from .labels import foreground_colours
 from .guided import guide_coefficients
@@ -41,14 +41,14 @@ class Cutout:
         pixels[pixels[...,3] == 0] = 0
         return Image.fromarray(pixels)
 
-# %% ../nbs/product/pipeline.ipynb #e4fc5f96
+# %% ../nbs/product/pipeline.ipynb #aee6d984
 @patch
 def on(self:Cutout,
     bg,           # A colour (three numbers 0..255) or an HxWx3 uint8 picture, which is cropped and resized to fit
 )->np.ndarray:    # HxWx3 uint8
     "The cut-out composed on a colour or a picture"
     h, w = self.alpha.shape
-    if np.ndim(bg) == 3: bg = np.asarray(ImageOps.fit(Image.fromarray(bg), (w,h)))
+    if np.ndim(bg) == 3: bg = cover(bg, (h,w))
     bg, out = np.broadcast_to(np.asarray(bg, np.uint8), (h,w,3)), np.empty_like(self.foreground)
     for y in row_strips(h): out[y] = composite(self.foreground[y], bg[y], self.alpha[y])
     return out
