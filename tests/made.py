@@ -19,7 +19,9 @@ def pair(root, i, group='1803151818', folder='00000000', jpg='.jpg', png='.png',
     write_png(q, m)
     return p,q
 
-def cut(f, share): d = f.read_bytes(); f.write_bytes(d[:int(len(d)*share)])
+def cut(f, share):
+    d = f.read_bytes()
+    f.write_bytes(d[:int(len(d)*share)])
 
 def snapshot(root):
     return {str(p): (p.lstat().st_size, p.lstat().st_mtime_ns, p.lstat().st_mode) for p in root.rglob('*')}

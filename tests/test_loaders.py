@@ -2,7 +2,7 @@
 from pathlib import Path
 import pytest, torch
 from fastai.callback.core import Callback
-from fastai.callback.schedule import *
+import fastai.callback.schedule   # noqa: F401 (fit_one_cycle)
 from fastai.learner import Learner
 from torch import nn
 from dim_nb.labels import prepare_foregrounds
@@ -15,7 +15,8 @@ FACES = sorted((ROOT/'data'/'portraits').glob('*.png'))
 
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory):
-    return prepare_foregrounds([(f,None) for f in FACES], tmp_path_factory.mktemp('prepared')), sorted((ROOT/'data'/'backgrounds').glob('*.jpg'))
+    prepared = prepare_foregrounds([(f,None) for f in FACES], tmp_path_factory.mktemp('prepared'))
+    return prepared, sorted((ROOT/'data'/'backgrounds').glob('*.jpg'))
 
 def loaders(sources, stage, workers):
     import torch
@@ -33,7 +34,8 @@ def test_same_batches_with_any_number_of_workers(sources, stage):
 
 def test_batches_are_floats(sources):
     x,y,planes = loaders(sources,'matting',0).one_batch()
-    for o,c in ((x,4),(y,1),(planes,7)): assert o.shape==(4,c,96,96) and str(o.dtype)=='torch.float32' and 0<=o.min() and .5<o.max()<=1
+    for o,c in ((x,4),(y,1),(planes,7)):
+        assert o.shape==(4,c,96,96) and str(o.dtype)=='torch.float32' and 0<=o.min() and .5<o.max()<=1
     assert set((x[:,3]*255).round().unique().tolist())<={0.,128.,255.} and (x[:,3]==planes[:,6]).all()
     x,y = loaders(sources,'trimap',0).one_batch()
     assert str(y.dtype)=='torch.int64' and set(y.unique().tolist())<={0,1,2} and x.max()<=1
