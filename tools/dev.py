@@ -30,6 +30,12 @@ def run(*cmd, **kw):
     return subprocess.run([str(c) for c in cmd], env=env, **kw).returncode
 
 
+def config():
+    cfg = ConfigParser(delimiters=['='])
+    cfg.read(ROOT/'settings.ini', encoding='utf-8')
+    return cfg['DEFAULT']
+
+
 def all_notebooks():
     "Every notebook under nbs/: the story first, then toolbox and product"
     found = [p for p in NBS.rglob('*.ipynb') if not JUNK & set(p.relative_to(ROOT).parts)]
@@ -39,14 +45,18 @@ def all_notebooks():
 def read_notebook(path): return json.loads(Path(path).read_text(encoding='utf-8'))
 
 
+def write_notebook(path, nb):
+    Path(path).write_text(json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
 def strip_widgets(path):
     "Take the references to live widgets out of a notebook, leave their static pictures; how many there were"
-    path, nb = Path(path), read_notebook(path)
+    nb = read_notebook(path)
     outs = [o for c in nb['cells'] for o in c.get('outputs', []) if VIEW in o.get('data', {})]
     for o in outs:
         del o['data'][VIEW]
     if nb['metadata'].pop('widgets', None) or outs:
-        path.write_text(json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        write_notebook(path, nb)
     return len(outs)
 
 
@@ -178,8 +188,8 @@ def check_export(copy):
     if (copy/'pyproject.toml').read_bytes() != (ROOT/'pyproject.toml').read_bytes():
         changed.append('pyproject.toml')
     if changed:
-        fail(f'not what the notebooks export: {", ".join(changed)}. Edit the notebook, not the module; then `make prepare`. '
-             'A module whose notebook is gone: delete it')
+        fail(f'not what the notebooks export: {", ".join(changed)}. '
+             'Edit the notebook, not the module; then `make prepare`. A module whose notebook is gone: delete it')
 
 
 def check_notebooks(copy):
@@ -215,7 +225,33 @@ def pytest():
         return run(*cmd, cwd=ROOT, env=dict(HYPOTHESIS_STORAGE_DIRECTORY=tmp))
 
 
+COLAB = """#| hide
+#| eval: false
+from pathlib import Path
+if Path('/content').exists():   # on Colab: the library, torch left as it is, and the data
+    !pip install -qq "dim_nb[train,inspect] @ git+{git_url}"
+    !git clone -q --depth 1 {git_url} /content/dim_nb
+    %cd /content/dim_nb/{folder}"""
+
+
+def colab_cell(path):
+    "The hidden cell with which a notebook begins on Colab, the same in all"
+    return COLAB.format(git_url=config()['git_url'], folder=path.parent.relative_to(ROOT).as_posix())
+
+
+def set_colab_cell(path):
+    nb = read_notebook(path)
+    for c in nb['cells']:
+        src = ''.join(c['source'])
+        if c['cell_type'] == 'code' and '/content' in src and re.search(r'^#\|\s*eval: false', src, re.M):
+            c['source'] = colab_cell(path).splitlines(keepends=True)
+            write_notebook(path, nb)
+            return
+
+
 def prepare():
+    for p in all_notebooks():
+        set_colab_cell(p)
     if run('nbdev_clean', cwd=ROOT) or run('nbdev_export', cwd=ROOT):
         fail('the lines above say what failed')
     readme()
@@ -293,12 +329,6 @@ def docs():
 
 
 # A release: a tag, from which the workflow builds the wheel
-
-def config():
-    cfg = ConfigParser(delimiters=['='])
-    cfg.read(ROOT/'settings.ini', encoding='utf-8')
-    return cfg['DEFAULT']
-
 
 def release_notes(version):
     "The section of CHANGELOG.md about `version`"
