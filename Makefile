@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: .dev help demo test test-browser install dev notebooks prepare readme readme-check docs release clean distclean
+.PHONY: .dev help demo test test-browser install dev notebooks prepare readme readme-check web docs release clean distclean
 
 export PYTHON
 unexport PYTHONPATH PYTHONHOME
@@ -51,6 +51,9 @@ readme: .dev ## make README.md from nbs/index.ipynb
 
 readme-check: .dev ## does README.md match nbs/index.ipynb?
 	@$(PY) tools/dev.py readme --check
+
+web: install ## make the page that cuts out in a browser, in out/web
+	@.venv/bin/dim_page --out out/web
 
 docs: .dev ## make the site, a page a notebook, in _docs
 	@$(PY) tools/dev.py docs

@@ -41,9 +41,8 @@ if ! here || ! fits "$venv/bin/python" || ! "$venv/bin/python" -m pip --version 
 fi
 
 # what each kind installs, what it costs the first time, and what must import afterwards
-light='.[train]'   # '.' as soon as cut-outs are made without torch
 case $kind in
-    runtime) what=$light size='400 MB' must='cv2, onnxruntime, dim_nb' ;;
+    runtime) what=. size='400 MB' must='cv2, onnxruntime, dim_nb' ;;
     dev) what='.[dev]' size='8 GB, most of it torch' must='cv2, onnxruntime, torch, torchvision, dim_nb' ;;
     *) die "runtime or dev, not $kind" ;;
 esac
