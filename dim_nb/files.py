@@ -25,9 +25,11 @@ _LEFTOVER = re.compile(r'\..*\.(\d+)\.[0-9a-f]{8}\.tmp', re.DOTALL)
 @functools.cache
 def _sweep(folder):
     "Remove the temporary files that dead processes left in `folder`; once a process and folder"
-    for entry in os.scandir(folder):
-        match = _LEFTOVER.fullmatch(entry.name)
-        if match and not _alive(int(match[1])): Path(entry.path).unlink(missing_ok=True)
+    try:
+        left = [(entry.path, _LEFTOVER.fullmatch(entry.name)) for entry in os.scandir(folder)]
+        for path, match in left:
+            if match and not _alive(int(match[1])): os.unlink(path)
+    except OSError: pass   # a folder that may not be listed, or somebody else's file
 
 # %% ../nbs/toolbox/files.ipynb #n8336730
 def _temporary(path):
@@ -35,12 +37,19 @@ def _temporary(path):
     start = os.fsdecode(os.fsencode(path.name)[:100])
     return path.with_name(f'.{start}.{os.getpid()}.{os.urandom(4).hex()}.tmp')
 
+def _check_target(path):
+    "Refuse to put a file in the place of a device or a pipe"
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileExistsError(17, 'it is a device or a pipe, not a file', str(path))
+
+# %% ../nbs/toolbox/files.ipynb #nc6b12de
 def write_atomic(
     path,           # Target file; its folder is made where it is missing
     write:callable, # Called with the temporary path, which it fills
 )->Path:            # `path`
     "Write a file under a temporary name in its folder, then rename it into place"
     path = Path(path)
+    _check_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent.absolute())
     tmp = _temporary(path)
@@ -92,7 +101,8 @@ def cache_dir()->Path: # `DIM_CACHE`, or dim_nb in the system's folder for cache
         with tempfile.TemporaryFile(dir=folder): return folder
     except OSError as e:
         spare = _spare_cache()
-        warnings.warn(f'the cache folder {shown_name(folder)} cannot be written ({e.strerror}); using {spare}. '
+        name = shown_name(folder)
+        warnings.warn(f'the cache folder {name} cannot be written ({e.strerror}); using {spare}. '
                       'Set DIM_CACHE to a folder of your own')
         return spare
 
@@ -113,10 +123,10 @@ def _identify(path):
         if f.read(12)[4:8] == b'ftyp': register_heif()
         f.seek(0)
         try:
-            with Image.open(f) as im: no_pixels = im.format == 'MPEG' or isinstance(im, ImageFile.StubImageFile)
+            with Image.open(f) as im: header_only = im.format == 'MPEG' or isinstance(im, ImageFile.StubImageFile)
         except UnidentifiedImageError: return 'not an image'
         except Image.DecompressionBombError: return None   # a picture, and too large: the reader says so
-    return 'not an image' if no_pixels else None
+    return 'not an image' if header_only else None
 
 def _why_not(path):
     "Why the entry `path` of a folder is not taken for a picture; None where it is"
@@ -149,7 +159,7 @@ def find_images(
     if isinstance(paths, (str, bytes, os.PathLike)): paths = [paths]
     found, skipped = [], []
     for path in map(Path, map(os.fsdecode, paths)):
-        if path.is_dir(): _look_into(path, recursive, found, skipped)
+        if os.path.isdir(path): _look_into(path, recursive, found, skipped)
         else: found.append(path)
     return list(dict.fromkeys(found)), list(dict.fromkeys(skipped))
 

@@ -142,6 +142,7 @@ def _plain(im):
     if im.mode in ('PA','RGBa') or 'transparency' in im.info: return im.convert('RGBA')
     return im.convert('RGB') if im.mode in ('P','YCbCr','HSV','RGBX') else im
 
+# %% ../nbs/toolbox/images.ipynb #nc3a21f8
 def _check_ints(a, name):
     "Whole numbers as uint16"
     low, high = a.min(), a.max()
@@ -165,23 +166,26 @@ def _is_deep(f, im):
     depth, kind = f.read(2).ljust(2, b'\0')
     return im.format == 'PNG' and depth == 16 and kind in (2, 4, 6)
 
-def _deep_array(f, im, name, srgb):
-    "16-bit colour pixels of an encoded file, exact, in RGB order; colours that need a profile keep 8 bits"
-    f.seek(0)
-    data, page, flag = np.frombuffer(f.read(), np.uint8), im.tell(), cv2.IMREAD_UNCHANGED
-    a = cv2.imdecodemulti(data, flag, range=(page, page+1))[1][0] if page else cv2.imdecode(data, flag)
-    if a is None: raise ImageError(name, 'its 16-bit pixels cannot be decoded', 'Save it again as PNG.')
-    if a.ndim == 2: return a
-    a = cv2.cvtColor(a, cv2.COLOR_BGR2RGB if a.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-    if srgb and im.info.get('icc_profile'): a[...,:3] = _deep_srgb(a[...,:3], im, name)
-    return a
-
 def _deep_srgb(colour, im, name):
     "16-bit colours in sRGB by the profile of `im`"
     before = Image.fromarray(to_8bit(colour))
     before.info['icc_profile'] = im.info['icc_profile']
     after = _in_srgb(before, name)
     return colour if after is before else np.asarray(after).astype(np.uint16)*257
+
+# %% ../nbs/toolbox/images.ipynb #n9e21e42
+def _deep_array(f, im, name, srgb):
+    "16-bit colour pixels of an encoded file, exact, in RGB order; colours that need a profile keep 8 bits"
+    f.seek(0)
+    data, page, flag = np.frombuffer(f.read(), np.uint8), im.tell(), cv2.IMREAD_UNCHANGED
+    if page: a = cv2.imdecodemulti(data, flag, range=(page, page+1))[1][0]
+    else: a = cv2.imdecode(data, flag)
+    if a is None: raise ImageError(name, 'its 16-bit pixels cannot be decoded', 'Save it again as PNG.')
+    if a.ndim == 2: return a
+    to_rgb = cv2.COLOR_BGR2RGB if a.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    a = cv2.cvtColor(a, to_rgb)
+    if srgb and im.info.get('icc_profile'): a[...,:3] = _deep_srgb(a[...,:3], im, name)
+    return a
 
 # %% ../nbs/toolbox/images.ipynb #nef8d913
 MAX_PIXELS = 120_000_000   # larger images are refused before they are decoded
@@ -317,8 +321,6 @@ def _check_array(a, name='<array>', max_pixels=None):
     if a.dtype.kind == 'f': a = _check_floats(a, name)
     elif a.dtype not in (np.uint8, np.uint16):
         raise ImageError(name, f'its dtype is {a.dtype}', 'Give uint8, uint16, bool, or floats in 0..1.')
-    if a.dtype == np.uint16 and 0 < a.max() < 256:
-        _warn(name, '16 bits a value, and none over 255: read as almost black. If it holds 8 bits, save it so')
     return a[...,0] if a.ndim == 3 and a.shape[2] == 1 else a
 
 # %% ../nbs/toolbox/images.ipynb #n69f2db9
@@ -331,26 +333,30 @@ def tensor_array(
     if a.ndim == 4 and len(a) == 1: a = a[0]
     if a.ndim == 3 and len(a) in (1,2,3,4): return a.transpose(1,2,0)
     if a.ndim == 2: return a
-    raise ImageError('<tensor>', f'its shape is {tuple(t.shape)}', 'Give CxHxW or 1xCxHxW with 1 to 4 channels, or HxW.')
+    raise ImageError('<tensor>', f'its shape is {tuple(t.shape)}', 'Give CxHxW or 1xCxHxW with up to 4 channels, or HxW.')
 
 # %% ../nbs/toolbox/images.ipynb #1ff78020
 def _read_file(path, name, max_pixels, srgb):
     "Upright pixels of the file `path`"
-    if not name or '\0' in os.fsdecode(path): raise ImageError(name or "''", 'that is not a file name', 'Check the name.')
+    if not name or '\0' in os.fsdecode(path):
+        raise ImageError(name or "''", 'that is not a file name', 'Check the name.')
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ImageError(name, 'it is a folder or a device, not a file', 'Name the image file itself.')
         with open(path, 'rb') as f: return _decode_file(f, name, max_pixels, srgb)
-    except FileNotFoundError as e: raise ImageError(name, 'there is no such file', 'Check the name and the folder.') from e
-    except PermissionError as e: raise ImageError(name, 'you may not read it', 'Change its permissions.') from e
+    except FileNotFoundError as e:
+        raise ImageError(name, 'there is no such file', 'Check the name and the folder.') from e
+    except PermissionError as e:
+        raise ImageError(name, 'you may not read it', 'Change its permissions.') from e
     except OSError as e:
         raise ImageError(name, f'it cannot be read ({e.strerror or e})', 'Check the disk and the name.') from e
 
+# %% ../nbs/toolbox/images.ipynb #nb9a324a
 def _read_stream(src, name):
     "What is left in an open file, as a file in memory"
     data = src.read()
     if isinstance(data, str): raise ImageError(name, 'it was opened as text', "Open it with mode 'rb'.")
-    if not isinstance(data, bytes): raise ImageError(name, 'it is not an image', 'Give a file that is open for reading.')
+    if not isinstance(data, bytes): raise ImageError(name, 'it is not an image', 'Give a file open for reading.')
     return io.BytesIO(data)
 
 # %% ../nbs/toolbox/images.ipynb #89e07da5
@@ -362,6 +368,10 @@ def _source_name(src):
     given = getattr(src, 'filename', None) or getattr(src, 'name', None)
     if given and isinstance(given, (str, bytes, os.PathLike)): return shown_name(given)
     return '<PIL image>' if isinstance(src, Image.Image) else f'<{type(src).__name__}>'
+
+# %% ../nbs/toolbox/images.ipynb #n33d789a
+_KINDS = 'Give a path, bytes, an open file, a PIL image, an array or a tensor.'
+_THIN = '16 bits a value, and none over 255: read as almost black. If it holds 8 bits, save it so'
 
 def read_pixels(
     src,                       # As for `read_image`
@@ -376,8 +386,10 @@ def read_pixels(
     elif isinstance(src, (bytes, bytearray, memoryview)): a = _decode_file(io.BytesIO(src), name, *how)
     elif isinstance(src, (str, os.PathLike)): a = _read_file(src, name, *how)
     elif hasattr(src, 'read'): a = _decode_file(_read_stream(src, name), name, *how)
-    else: raise ImageError(name, 'it is not an image', 'Give a path, bytes, an open file, a PIL image, an array or a tensor.')
-    return _check_array(a, name, max_pixels), name
+    else: raise ImageError(name, 'it is not an image', _KINDS)
+    a = _check_array(a, name, max_pixels)
+    if a.dtype == np.uint16 and 0 < a.max() < 256: _warn(name, _THIN)
+    return a, name
 
 # %% ../nbs/toolbox/images.ipynb #9da16ad8
 def to_8bit(a):
@@ -404,10 +416,10 @@ def _rgb(c): return np.ascontiguousarray(np.repeat(c[...,None], 3, 2) if c.ndim 
 
 # %% ../nbs/toolbox/images.ipynb #78c0c8b4
 def read_image(
-    src, # Path, bytes, open file, PIL image, array (HxW, HxWx1/2/3/4) or tensor (CxHxW); uint8, uint16, bool, float 0..1
-    bg=(255,255,255), # Colour that shows through where `src` is transparent; None keeps the stored RGB
+    src,                       # Path, bytes, open file, PIL image, array HxW(xC) or tensor CxHxW: bytes, uint16, 0..1
+    bg=(255,255,255),          # Shows through where `src` is transparent; None keeps the stored RGB
     max_pixels:int=MAX_PIXELS, # Refuse anything larger; None for no limit
-)->np.ndarray: # HxWx3 uint8 sRGB, upright
+)->np.ndarray:                 # HxWx3 uint8 sRGB, upright
     "Any image as RGB; raises `ImageError`"
     colour, alpha = split_alpha(read_pixels(src, max_pixels, srgb=True)[0])
     rgb = _rgb(to_8bit(colour))
@@ -462,6 +474,7 @@ def write_png(
         with open(tmp, 'wb') as f: im.save(f, 'PNG', **options)
     return write_atomic(path, write)
 
+# %% ../nbs/toolbox/images.ipynb #n8b8a03f
 def read_dpi(
     src,   # Path, bytes or PIL image
 )->tuple:  # (x, y), or None where it does not say

@@ -64,6 +64,18 @@ def test_writing_from_threads(tmp_path):
     for t in ts: t.join()
     assert os.listdir(tmp_path)==['a'] and len(set((tmp_path/'a').read_text()))==1
 
+def test_no_file_takes_the_place_of_a_pipe_or_a_folder(tmp_path):
+    os.mkfifo(tmp_path/'pipe')
+    (tmp_path/'sub').mkdir()
+    for name in ('pipe','sub'):
+        with pytest.raises(OSError): write_atomic(tmp_path/name, write_text('x'))
+    assert stat.S_ISFIFO((tmp_path/'pipe').stat().st_mode) and sorted(os.listdir(tmp_path))==['pipe','sub']
+
+def test_a_folder_that_may_not_be_listed_can_be_written(tmp_path, monkeypatch):
+    def no(folder): raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(os, 'scandir', no)
+    assert write_atomic(tmp_path/'a', write_text('x')).read_text()=='x'
+
 def test_sums(tmp_path):
     f = tmp_path/os.fsdecode(b'\xff'); f.write_bytes(os.urandom(3_000_001))
     assert file_sha256(f)==hashlib.sha256(f.read_bytes()).hexdigest()==file_sha256(os.fsencode(f))
@@ -140,6 +152,7 @@ def test_names_that_are_not_utf8_survive(tmp_path):
     files = image_files(tmp_path)
     assert [os.fsencode(o.name) for o in files]==[name] and files==image_files(os.fsencode(tmp_path)) and files[0].read_bytes()
     assert image_files([os.fsencode(files[0])])==files
+    assert image_files('x'*300)==[Path('x'*300)] and image_files('a\0b')==[Path('a\0b')]   # for the reader to refuse
 
 # --- progress ----------------------------------------------------------------
 

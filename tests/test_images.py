@@ -381,6 +381,13 @@ def test_srgb_or_nothing_changes_no_bit():
     for p in (srgb_profile(), icc(SRGB_XYZ)): assert np.array_equal(read_image(enc(Image.fromarray(NOISE), icc_profile=p)), NOISE)
     assert np.array_equal(read_image(enc(Image.fromarray(GREY), icc_profile=srgb_profile()))[...,0], GREY)   # grey with a profile of colour
 
+def test_profiles_from_threads():
+    from concurrent.futures import ThreadPoolExecutor
+    b = [enc(Image.fromarray(in_space(COLOURS,s)), icc_profile=icc(*SPACES[s])) for s in SPACES]
+    want = [read_image(o) for o in b]
+    with ThreadPoolExecutor(4) as ex: got = list(ex.map(read_image, b*10))
+    assert all(np.array_equal(o,want[i%3]) for i,o in enumerate(got))
+
 def gray_profile(gamma):
     "A grey ICC profile of one curve"
     tags = [(b'wtpt',b'XYZ \0\0\0\0'+struct.pack('>3i',63190,65536,54061)), (b'kTRC',b'curv\0\0\0\0'+struct.pack('>IH',1,round(gamma*256))+b'\0\0')]
