@@ -8,9 +8,12 @@ __all__ = ['alpha_loss', 'compositional_loss', 'laplacian_loss', 'MattingLoss', 
 
 # %% ../nbs/03_matting_unet.ipynb #nc301f40
 import cv2, numpy as np, torch
-from fastai.vision.all import *
+import torch.nn.functional as F
+from torch import nn
+from fastai.callback.core import Callback
+from fastcore.basics import patch, store_attr
 from .images import composite
-from .tensors import Alpha, to_tensor
+from .tensors import Alpha, to_array, to_tensor
 from .unet import build_net
 
 # %% ../nbs/03_matting_unet.ipynb #f3ddeff1
@@ -45,16 +48,18 @@ def laplacian_loss(
     levels:int=4,         # Levels of the pyramid
 ):
     "Mean difference of the Laplacian pyramids (Niklaus and Liu 2018; in matting Forte and Pitié 2020), level i with weight 2⁻ⁱ"
-    pred, target, loss = pred.float(), target.float(), 0
-    for i in range(levels):
-        small = [F.avg_pool2d(o, 2, ceil_mode=True) for o in (pred, target, weight)]
-        detail = [o - F.interpolate(s, size=o.shape[-2:], mode='bilinear', align_corners=False) for o,s in zip((pred,target), small)]
-        loss = loss + _mean((detail[0]-detail[1]).abs(), weight)/2**i
-        pred, target, weight = small
+    error, loss = pred.float()-target.float(), 0   # the pyramid of a difference is the difference of the pyramids
+    for level in range(levels):
+        small = F.avg_pool2d(error, 2, ceil_mode=True)
+        detail = error - F.interpolate(small, size=error.shape[-2:], mode='bilinear', align_corners=False)
+        loss = loss + _mean(detail.abs(), weight)/2**level
+        error, weight = small, F.avg_pool2d(weight, 2, ceil_mode=True)
     return loss
 
 # %% ../nbs/03_matting_unet.ipynb #25782b10
-def _is_unknown(planes): return (planes.as_subclass(torch.Tensor)[:,6:] - 128/255).abs() < .01 # Bx1xHxW bool, from the loss's planes
+def _is_unknown(planes):
+    "Bx1xHxW bool: the unknown region, from the loss's planes"
+    return (planes.as_subclass(torch.Tensor)[:,6:] - 128/255).abs() < .01
 
 class MattingLoss:
     "The paper's total, half alpha loss and half compositional loss, with some weight on known pixels"
@@ -64,16 +69,26 @@ class MattingLoss:
         wrong:float=1., # Weight of known pixels whose trimap is wrong by more than 0.1
         lap:float=1.,   # Weight of the Laplacian loss, added
     ): store_attr()
-    def __call__(self, pred, target, planes):
-        pred, target, planes = (o.as_subclass(torch.Tensor).float() for o in (pred, target, planes))
-        fg, bg, trimap = planes[:,:3], planes[:,3:6], planes[:,6:]
-        w = torch.where((trimap-target).abs() > .1, float(self.wrong), self.known)
-        w = torch.where(_is_unknown(planes), 1., w)
-        loss = alpha_loss(pred, target, w)
-        if self.comp: loss = (1-self.comp)*loss + self.comp*compositional_loss(pred, target, w, fg, bg)
-        return loss + self.lap*laplacian_loss(pred, target, w) if self.lap else loss
+    def weight(self, target, planes):
+        "Bx1xHxW: how much each pixel counts"
+        wrong = (planes[:,6:]-target).abs() > .1
+        known = torch.where(wrong, float(self.wrong), float(self.known))
+        return torch.where(_is_unknown(planes), 1., known)
     def activation(self, x): return x.clamp(0,1)
     def decodes(self, x): return Alpha(x.clamp(0,1))
+
+# %% ../nbs/03_matting_unet.ipynb #u2000010
+@patch
+def __call__(self:MattingLoss,
+    pred, target, # Bx1xHxW alphas
+    planes,       # Bx7xHxW 0..1: foreground, background, trimap
+):
+    pred, target, planes = (o.as_subclass(torch.Tensor).float() for o in (pred, target, planes))
+    weight = self.weight(target, planes)
+    loss = alpha_loss(pred, target, weight)
+    if self.comp: loss = (1-self.comp)*loss + self.comp*compositional_loss(pred, target, weight, planes[:,:3], planes[:,3:6])
+    if self.lap: loss = loss + self.lap*laplacian_loss(pred, target, weight)
+    return loss
 
 # %% ../nbs/03_matting_unet.ipynb #843479a8
 def matting_unet(
@@ -85,11 +100,17 @@ def matting_unet(
     return build_net(shipped | spec, pretrained)
 
 # %% ../nbs/03_matting_unet.ipynb #9553ceb5
-def _mad(pred, target, w):
-    return _mean((pred.as_subclass(torch.Tensor).float().clamp(0,1)-target.as_subclass(torch.Tensor)).abs(), w.float())
+def _mad(pred, target, weight):
+    pred, target = (o.as_subclass(torch.Tensor).float() for o in (pred, target))
+    return _mean((pred.clamp(0,1)-target).abs(), weight.float())
 
-def unknown_mad(pred, target, planes): "Mean absolute difference in the unknown region, of a batch"; return _mad(pred, target, _is_unknown(planes))
-def known_mad(pred, target, planes): "Mean absolute difference outside the unknown region, of a batch"; return _mad(pred, target, ~_is_unknown(planes))
+def unknown_mad(pred, target, planes):
+    "Mean absolute difference in the unknown region, of a batch"
+    return _mad(pred, target, _is_unknown(planes))
+
+def known_mad(pred, target, planes):
+    "Mean absolute difference outside the unknown region, of a batch"
+    return _mad(pred, target, ~_is_unknown(planes))
 
 # %% ../nbs/03_matting_unet.ipynb #f644fdc9
 class OwnTrimaps(Callback):
@@ -100,13 +121,17 @@ class OwnTrimaps(Callback):
         if not self.training: return
         x, planes = self.x.as_subclass(torch.Tensor), self.yb[1].as_subclass(torch.Tensor)
         pick = torch.rand(len(x)) < self.share
-        if not pick.any(): return
-        with torch.no_grad(): p = self.net.to(x.device)(x[pick,:3]).float().softmax(1)
-        sure = p > .5 + .4*torch.rand(len(p),1,1,1, device=p.device)
-        x[pick,3] = planes[pick,6] = torch.where(sure[:,2], 1., torch.where(sure[:,0], 0., 128/255))
+        if pick.any(): x[pick,3] = planes[pick,6] = self.draw(x[pick,:3])
+    @torch.no_grad()
+    def draw(self, rgb):
+        "Trimaps 0..1, BxHxW, known where the network is surer than a threshold between 0.5 and 0.9"
+        background, _, person = self.net.to(rgb.device)(rgb).float().softmax(1).unbind(1)
+        threshold = .5 + .4*torch.rand(len(rgb), 1, 1, device=rgb.device)
+        return torch.where(person > threshold, 1., torch.where(background > threshold, 0., 128/255))
 
 # %% ../nbs/03_matting_unet.ipynb #3ab64fc1
 def _padded(a, multiple=32):
+    "The picture with its last row and column repeated, so that both sides are multiples"
     h,w = a.shape[:2]
     return cv2.copyMakeBorder(a, 0, -h%multiple, 0, -w%multiple, cv2.BORDER_REPLICATE)
 
@@ -119,4 +144,4 @@ def predict_alpha(
     "Rough alpha of a photograph from its trimap, at the photograph's own size"
     h,w = trimap.shape
     x = to_tensor(_padded(np.dstack([image, trimap])), next(net.parameters()).device)
-    return net.eval()(x).clamp(0,1)[0,0,:h,:w].float().cpu().numpy()
+    return to_array(net.eval()(x).clamp(0,1))[:h,:w]

@@ -7,8 +7,11 @@ __all__ = ['RefineNet', 'RefinedMatting', 'refine_alpha']
 
 # %% ../nbs/04_refinement.ipynb #n9ad374d
 import numpy as np, torch
-from fastai.vision.all import *
-from .tensors import to_tensor
+from torch import nn
+from fastai.layers import ConvLayer
+from fastcore.basics import store_attr
+from .trimaps import settle_known
+from .tensors import to_array, to_tensor
 from .guided import guided_alpha
 
 # %% ../nbs/04_refinement.ipynb #6030036a
@@ -21,13 +24,15 @@ class RefineNet(nn.Module):
     ):
         super().__init__()
         self.spec, self.guide = dict(decoder='refine', width=width, layers=layers, guide=guide), guide
-        convs = [ConvLayer(5 if guide else 4, width), *(ConvLayer(width, width) for _ in range(layers-2))]
-        self.convs = nn.Sequential(*convs, nn.Conv2d(width, 2 if guide else 1, 3, padding=1))
-        nn.init.zeros_(self.convs[-1].weight); nn.init.zeros_(self.convs[-1].bias)
+        n_in, n_out = (5,2) if guide else (4,1)
+        last = nn.Conv2d(width, n_out, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.convs = nn.Sequential(ConvLayer(n_in, width), *(ConvLayer(width, width) for _ in range(layers-2)), last)
     def forward(self,
         rgb,   # Bx3xHxW 0..1
         rough, # Bx1xHxW rough alpha
-    ):
+    ):         # Bx1xHxW refined alpha
         if not self.guide: return rough + self.convs(torch.cat([rgb, rough], 1)*2-1)
         guided = guided_alpha(rgb, rough)
         share, more = self.convs(torch.cat([rgb, rough, guided], 1)*2-1).split(1, 1)
@@ -36,31 +41,40 @@ class RefineNet(nn.Module):
 
 # %% ../nbs/04_refinement.ipynb #06cef210
 class RefinedMatting(nn.Module):
-    "Matting network and refinement, one after the other; `freeze` leaves only the refinement to learn (phase 2)"
-    def __init__(self, matting, refine, freeze:bool=True):
-        super().__init__(); store_attr()
+    "Matting network and refinement, one after the other"
+    def __init__(self,
+        matting, refine,   # The two networks
+        freeze:bool=True,  # Only the refinement learns (phase 2)
+    ):
+        super().__init__()
+        store_attr()
         for p in matting.parameters(): p.requires_grad_(not freeze)
     def train(self, mode:bool=True):
         super().train(mode)
         if self.freeze: self.matting.eval() # batch norm's statistics stay, too
         return self
-    def forward(self, x):
+    def forward(self,
+        x, # Bx4xHxW, RGB and trimap 0..1
+    ):     # Bx1xHxW refined alpha
         x = x.as_subclass(torch.Tensor)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze): rough = self.matting(x)
-        trimap = x[:,3:4]; agree = ((trimap < .01) | (trimap > .99)) & ((rough-trimap).abs() <= .1)
-        return self.refine(x[:,:3], torch.where(agree, trimap, rough.clamp(0,1) if self.freeze else rough)) # settled first, as in the pipeline
+        if self.freeze: rough = rough.clamp(0,1)
+        return self.refine(x[:,:3], settle_known(rough, x[:,3:4])) # settled first, as in the pipeline
 
 # %% ../nbs/04_refinement.ipynb #3473b34b
 def _span(lo, hi, n, unit=32):
     "The slice lo:hi within 0:n, made longer to a multiple of `unit` where there is room"
-    size = min(n, -(-(min(hi,n)-max(lo,0))//unit)*unit); lo = min(max(lo,0), n-size)
-    return slice(lo, lo+size)
+    inside = min(hi,n) - max(lo,0)
+    size = min(n, -(-inside//unit)*unit)
+    start = min(max(lo,0), n-size)
+    return slice(start, start+size)
 
 def _refined(net, image, rough):
     "The network's answer, hxw float32 0..1"
-    d = next(net.parameters()).device
-    return net.eval()(to_tensor(image, d), to_tensor(rough, d)).clamp(0,1)[0,0].float().cpu().numpy()
+    device = next(net.parameters()).device
+    return to_array(net.eval()(to_tensor(image, device), to_tensor(rough, device)).clamp(0,1))
 
+# %% ../nbs/04_refinement.ipynb #u2000020
 @torch.no_grad()
 def refine_alpha(
     net:nn.Module,
@@ -69,8 +83,10 @@ def refine_alpha(
     margin:int=12,     # Pixels around the soft region that are refined too: the reach of four convolutions and of a window twice
 )->np.ndarray:         # HxW float32 0..1
     "Refine the box around the soft pixels; everything else is 0 or 1 already"
-    on = [np.flatnonzero(((rough > .01) & (rough < .99)).any(k)) for k in (1,0)]
-    if not len(on[0]): return rough
-    y,x = (_span(o[0]-margin, o[-1]+margin+1, n) for o,n in zip(on, rough.shape))
-    out = rough.copy(); out[y,x] = _refined(net, image[y,x], rough[y,x])
+    soft = (rough > .01) & (rough < .99)
+    if not soft.any(): return rough
+    rows, columns = (np.flatnonzero(soft.any(axis)) for axis in (1,0))
+    y,x = (_span(on[0]-margin, on[-1]+margin+1, n) for on,n in zip((rows, columns), rough.shape))
+    out = rough.copy()
+    out[y,x] = _refined(net, image[y,x], rough[y,x])
     return out

@@ -7,9 +7,10 @@ __all__ = ['trimap_unet', 'TrimapLoss', 'unknown_share', 'wrong_known', 'working
 
 # %% ../nbs/02_trimap_unet.ipynb #nd39ce70
 import cv2, numpy as np, torch
-from fastai.vision.all import *
+from torch import nn
+from fastai.losses import CrossEntropyLossFlat
 from .trimaps import probs_to_trimap
-from .tensors import Trimap, to_tensor
+from .tensors import Trimap, to_array, to_tensor
 from .unet import build_net
 
 # %% ../nbs/02_trimap_unet.ipynb #6dd01d99
@@ -23,27 +24,31 @@ def trimap_unet(
     return build_net(spec, pretrained)
 
 # %% ../nbs/02_trimap_unet.ipynb #e02e640e
-class TrimapLoss:
+class TrimapLoss(CrossEntropyLossFlat):
     "Cross-entropy with a weight for each class: the unknown one costs more to miss, since a wrong 'known' cannot be repaired later"
-    def __init__(self, weights=(1.,2.,1.)): self.weights = weights
-    def __call__(self, pred, targ):
-        w = torch.tensor(self.weights, device=pred.device)
-        return F.cross_entropy(pred.float(), targ.as_subclass(torch.Tensor).long(), weight=w)
-    def activation(self, x): return x.softmax(1)
+    def __init__(self, weights=(1.,2.,1.)): super().__init__(axis=1, weight=torch.tensor(weights))
     def decodes(self, x): return Trimap(x.argmax(1))
 
 # %% ../nbs/02_trimap_unet.ipynb #994c99eb
-def unknown_share(pred, targ): "Share of pixels declared unknown"; return (pred.argmax(1) == 1).float().mean()
-def wrong_known(pred, targ):
+def unknown_share(pred, target):
+    "Share of pixels declared unknown"
+    return (pred.argmax(1) == 1).float().mean()
+
+def wrong_known(pred, target):
     "Share of the pixels declared known that are the opposite or unknown in truth"
-    p, t = pred.argmax(1), targ.as_subclass(torch.Tensor)
-    return ((p != 1) & (p != t)).float().sum() / (p != 1).float().sum().clamp(min=1)
+    declared, true = pred.argmax(1), target.as_subclass(torch.Tensor)
+    known = declared != 1
+    return (known & (declared != true)).float().sum() / known.float().sum().clamp(min=1)
 
 # %% ../nbs/02_trimap_unet.ipynb #n4266729
-def working_size(h, w, size, multiple=32):
-    "Height and width near h:w with a long side of `size`, in multiples that the encoder can halve five times"
-    k = size/max(h,w)
-    return tuple(max(multiple, round(v*k/multiple)*multiple) for v in (h,w))
+def working_size(
+    h:int, w:int,     # Of the picture, px
+    size:int,         # Long side at which the network looks, px
+    multiple:int=32,  # What both sides are multiples of
+)->tuple:             # (h, w)
+    "A size near h:w that the encoder can halve five times"
+    scale = size/max(h,w)
+    return tuple(max(multiple, round(v*scale/multiple)*multiple) for v in (h,w))
 
 # %% ../nbs/02_trimap_unet.ipynb #d79bb048
 @torch.no_grad()
@@ -57,11 +62,17 @@ def trimap_probs(
     h,w = working_size(*image.shape[:2], size)
     small = cv2.resize(image, (w,h), interpolation=cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR)
     x = to_tensor(small, next(net.parameters()).device)
-    p = net.eval()(torch.cat([x, x.flip(3)]) if flip else x).softmax(1)
-    if flip: p = (p[:1] + p[1:].flip(3))/2
-    return p[0].permute(1,2,0).float().cpu().numpy()
+    if flip: x = torch.cat([x, x.flip(3)])
+    probs = net.eval()(x).softmax(1)
+    if flip: probs = (probs[:1] + probs[1:].flip(3))/2
+    return to_array(probs)
 
 # %% ../nbs/02_trimap_unet.ipynb #c514ef89
-def predict_trimap(net, image, size=224, **kwargs):
-    "Trimap of a photograph, HxW uint8, at the photograph's own size"
+def predict_trimap(
+    net:nn.Module,
+    image:np.ndarray,   # HxWx3 uint8
+    size:int=224,       # Long side at which the network looks, px
+    **kwargs,           # `fg`, `bg`, `island` of `probs_to_trimap`
+)->np.ndarray:          # HxW uint8: 0 background, 128 unknown, 255 foreground
+    "Trimap of a photograph, at the photograph's own size"
     return probs_to_trimap(trimap_probs(net, image, size), image.shape[:2], **kwargs)
