@@ -7,18 +7,18 @@ __all__ = ['STEPS', 'SIZES', 'memory_now', 'memory_peak', 'reset_peak', 'memory_
            'BenchMethod', 'BenchJob', 'run_job', 'run_in_process', 'foresee', 'bench_methods', 'bench', 'bench_report',
            'parse_sizes', 'write_bench', 'dim_bench']
 
-# %% ../nbs/product/bench.ipynb #f2e2da79
+# %% ../nbs/product/bench.ipynb #f2812149
 import functools, json, math, os, subprocess, sys, tempfile, time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import cv2, numpy as np
-from fastcore.script import Param, call_parse
+from fastcore.script import Param
 from .files import write_atomic
 from .images import read_image, write_png
 from .trimaps import read_trimap
 from .pipeline import PortraitMatter, WEIGHTS
-from .peers import (PEERS, allowed_threads, check_peers, load_peers, machine_record, onnx_peer, parse_onnx,
-                          set_threads, timed, weights_record)
+from .peers import (allowed_threads, check_peers, command, load_peers, machine_record, onnx_peer, parse_onnx,
+                          set_threads, timed, usage_error, weights_record)
 
 # %% ../nbs/product/bench.ipynb #c34c2965
 def _kilobytes(file, field):
@@ -307,8 +307,8 @@ def write_bench(
     write_atomic(Path(out)/'bench.json', lambda f: f.write_text(text, encoding='utf-8'))
     write_atomic(Path(out)/'bench.csv', lambda f: pd.DataFrame(known).round(4).to_csv(f, index=False))
 
-# %% ../nbs/product/bench.ipynb #312ed6e9
-@call_parse
+# %% ../nbs/product/bench.ipynb #b5cc0660
+@command
 def dim_bench(
     peers:str='',            # Methods to compare with, separated by commas: cf, shared, mediapipe
     peer_onnx:Param('Networks in ONNX files, NAME=FILE, as for dim_eval', str, action='extend', nargs='+')=None,
@@ -323,20 +323,19 @@ def dim_bench(
     weights:str=None,        # Folder with weights of your own
 )->int:                      # Status: 0 all was measured or skipped with a reason, 1 a method failed, 2 wrong arguments
     "Seconds per stage and peak memory of the pipeline, beside other methods, each in a process of its own"
-    from dim_nb.evaluation import usage_error
     try:
         todo = parse_sizes(sizes)
-        set_threads(threads)
         methods = _check_bench(peers, peer_onnx or (), backends, device, image, out, weights, threads, repeats)
     except (ValueError, ImportError, OSError) as e: return usage_error('dim_bench', e)
     return _run_bench(methods, todo, sizes, image, out, repeats, limit_s, weights)
 
-# %% ../nbs/product/bench.ipynb #0b265dee
+# %% ../nbs/product/bench.ipynb #1fdfc6df
 def _check_bench(peers, onnx, backends, device, image, out, weights, threads, repeats):
     "The methods to time; raises where an argument is wrong"
     from dim_nb.evaluation import check_counts, check_out, check_weights
     check_counts(threads=threads, repeats=repeats)
     check_out(out)
+    set_threads(threads)
     if image: read_image(image)
     backends = [b.strip() for b in backends.split(',') if b.strip()]
     wrong = [b for b in backends if b not in ('torch','onnx')]
