@@ -298,7 +298,7 @@ def _check(self:Composer):
     if not self.cutouts or not self.backgrounds:
         raise ValueError(f'cutouts and backgrounds: at least one of each is needed for stage {self.stage}; got {len(self.cutouts)} and {len(self.backgrounds)}')
 
-# %% ../nbs/01_data_prep.ipynb #nf3aea03
+# %% ../nbs/01_data_prep.ipynb #n458e16f
 @patch
 def _warped(self:Composer, rgba, m):
     "(colour, alpha) of the picture under the matrix `m`, uint8"
@@ -307,8 +307,9 @@ def _warped(self:Composer, rgba, m):
 
 @patch
 def _window_matrix(self:Composer, alpha, rng, angle=15):
-    window = _keep_inside(alpha, *_window(alpha, rng, self.stage, self.size))
-    return _matrix(*window, self.size, rng, angle)
+    centre,side = _keep_inside(alpha, *_window(alpha, rng, self.stage, self.size))
+    steady = min(1, max(alpha.shape)/side)   # the wider the window, the more a turn would lift the picture's end into it
+    return _matrix(centre, side, self.size, rng, angle*steady)
 
 @patch
 def _person(self:Composer, rng):

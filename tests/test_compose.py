@@ -1,11 +1,12 @@
-"dim_nb.compose: reproducible samples"
+"dim_nb.compose: reproducible samples, faces like CelebA's"
 import json
 from pathlib import Path
 import cv2, numpy as np, pytest
 from PIL import Image
-from dim_nb.images import write_png
-from dim_nb.labels import prepare_foregrounds
-from dim_nb.compose import Composer, _noise, _random_soft, _warp
+from dim_nb.images import composite, read_alpha, read_image, write_png
+from dim_nb.labels import prepare_foregrounds, source_stem
+from dim_nb.compose import (LIGHTS, SHARES, Composer, _behind, _in_front, _lamps, _noise, _photo_matrix, _random_soft, _warp,
+                            celeba_like, face_window, relight)
 
 ROOT = Path(__file__).parent.parent
 FACES = sorted((ROOT/'data'/'portraits').glob('*.png'))
@@ -56,7 +57,7 @@ def test_photos_as_taken(sources, tmp_path):
     rgba = np.array(Image.open(FACES[0])); Image.fromarray(rgba[...,:3]).save(tmp_path/'p.png')
     a = rgba[...,3]
     write_png(tmp_path/'rgba.png', np.dstack([rgba[...,:3]*(a[...,None]>0),a])); write_png(tmp_path/'grey.png', a); write_png(tmp_path/'rgb.png', np.dstack([a]*3))
-    cv2.imwrite(str(tmp_path/'deep.png'), a.astype(np.uint16)*257)
+    Image.fromarray(a.astype(np.uint16)*257).save(tmp_path/'deep.png')
     made = [[Composer(*sources, photos=[(tmp_path/'p.png', tmp_path/f'{k}.png')], size=96, seed=5)(i) for i in range(12)] for k in ('rgba','grey','rgb','deep')]
     taken = [i for i,s in enumerate(made[0]) if (s.fg==s.bg).all()]
     assert taken
@@ -67,6 +68,83 @@ def test_photos_as_taken(sources, tmp_path):
 def test_a_file_that_is_gone_is_named(sources, tmp_path):
     (tmp_path/'bad.png').write_bytes(b'x')
     with pytest.raises(ValueError, match='bad.png'): Composer([tmp_path/'bad.png'], sources[1], size=64)(0)
+
+def only(monkeypatch, **shares):
+    "Samples of one kind: all other shares are 0"
+    for k in SHARES: monkeypatch.setitem(SHARES, k, shares.get(k, 0))
+
+@pytest.fixture
+def things(tmp_path):
+    rgba = np.zeros((80,120,4), np.uint8)
+    rgba[10:70,10:110] = (250,0,250,255)
+    return [write_png(tmp_path/'thing.png', rgba)]
+
+def test_all_kinds_are_sound(sources, things):
+    "Photographs, objects and untrusted bands together: I = alpha F + (1-alpha) B, the same at each call"
+    photos = [(f,f) for f in FACES]
+    for stage in ('trimap','matting'):
+        c,again = (Composer(*sources, photos, things, stage, 96, bands={FACES[0].stem:11}) for _ in range(2))
+        for i in range(40):
+            s,o = c(i),again(i)
+            assert np.allclose(s.clean, s.alpha[...,None]*s.fg+(1-s.alpha[...,None])*s.bg, atol=1e-2)
+            for k in ('image','alpha','trimap','fg','bg'): assert (getattr(s,k)==getattr(o,k)).all()
+
+def test_people_far_away_are_small_and_whole(sources, monkeypatch):
+    only(monkeypatch, far=1)
+    shares = [(Composer(sources[0][4:5], sources[1], stage='trimap', size=96)(i).alpha>.5).mean() for i in range(30)]
+    only(monkeypatch)
+    near = [(Composer(sources[0][4:5], sources[1], stage='trimap', size=96)(i).alpha>.5).mean() for i in range(30)]
+    assert max(shares)<.3 and min(shares)>.002 and np.median(shares)<.25*np.median(near)
+
+def test_nobody_there(sources, monkeypatch):
+    only(monkeypatch, nobody=1)
+    s = Composer(*sources, stage='trimap', size=64)(0)
+    assert s.alpha.max()==0 and (s.trimap==0).all()
+    assert Composer(*sources, stage='matting', size=64)(0).alpha.max()>0
+
+def test_grey_pictures_and_lamps(sources, monkeypatch):
+    only(monkeypatch, grey=1)
+    s = Composer(*sources, size=64)(1)
+    for o in (s.fg, s.bg): assert (o==o[...,:1]).all()
+    rng,white = np.random.default_rng(0),np.full((4,4,3), 255, np.uint8)
+    one,same = _lamps(white, white, rng)
+    assert (one==same).all() and len(np.unique(one[0,0]))>1           # a photograph as taken has one light
+
+def test_things_behind_and_in_front():
+    rng = np.random.default_rng(0)
+    f,b,thing = rng.integers(0, 256, (3,20,20,3), dtype=np.uint8)
+    alpha,t = rng.integers(0, 256, (2,20,20), dtype=np.uint8)
+    bg,a = _behind(thing, t, b, alpha)
+    assert (a==alpha).all() and np.abs(composite(f,bg,a).astype(int)-composite(f,composite(thing,b,t),alpha)).max()<=3
+    bg,a = _in_front(thing, t, b, alpha)
+    assert np.abs(composite(f,bg,a).astype(int)-composite(thing,composite(f,b,alpha),t)).max()<=3
+
+def test_untrusted_bands(sources):
+    "Wide unknown bands for the trimap network, nothing for the matting network"
+    cutouts,bgs = sources
+    bands = {source_stem(cutouts[0]):40}
+    assert len(Composer(*sources, bands=bands).cutouts)==4
+    assert Composer(*sources, [(f,f) for f in FACES], bands=bands).photos==[(f,f) for f in FACES[1:]]
+    wide,narrow = (Composer(cutouts[:1], bgs, stage='trimap', size=96, bands=b) for b in (bands,None))
+    for i in range(6):
+        w,n = wide(i),narrow(i)
+        assert (w.image==n.image).all() and (w.trimap==128).mean()>=(n.trimap==128).mean()
+    assert np.mean([(wide(i).trimap==128).mean() for i in range(6)])>1.5*np.mean([(narrow(i).trimap==128).mean() for i in range(6)])
+
+@pytest.mark.parametrize('size', [(600,800),(100,1000),(1000,100),(64,64)])
+def test_photographs_fill_the_sample(size):
+    "Up to a turn's corners, the sample shows picture; its sides are stretched by no more than a half"
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        m = _photo_matrix(*size, 96, rng)
+        kx,ky = np.hypot(*m[:,0]),np.hypot(*m[:,1])
+        assert max(kx/ky, ky/kx)<2.2
+        x,y = np.linalg.solve(m[:,:2], np.array([48,48])-m[:,2])
+        assert 0<=x<=size[1] and 0<=y<=size[0]
+
+def test_shares_are_checked(sources):
+    for k,v in (('hard',7),('perturb',float('nan')),('low',-.1),('taken',5)):
+        with pytest.raises(ValueError, match=k): Composer(*sources, **{k:v})
 
 def test_warp_keeps_its_place():
     "Halved or drawn twice as large, the centre of mass of a blob lands where the matrix says"
@@ -91,6 +169,53 @@ def test_random_soft_pixels():
 def test_noise_is_normal():
     n = _noise(np.full((256,256,3),128,np.uint8), np.random.default_rng(1), 6.)-128.
     assert abs(n.mean())<.05 and abs(n.std()-6)<.1 and abs((np.abs(n)>12).mean()-.0455)<.008
+
+@pytest.mark.parametrize('kind', ['plain', 'dark', 'shadow', 'lowcontrast'])
+def test_lights_keep_shape_and_truth(kind):
+    rng = np.random.default_rng(0)
+    fg,bg = rng.integers(0, 256, (2,40,30,3), dtype=np.uint8)
+    a = np.zeros((40,30), np.float32)
+    a[:,:10] = 1
+    a[:,10:14] = .5
+    out = relight(fg, bg, a, kind)
+    assert out.shape==fg.shape and out.dtype==np.uint8
+    if kind=='plain': assert (out[:,:10]==fg[:,:10]).all() and (out[:,14:]==bg[:,14:]).all()
+    if kind=='dark': assert out[:,14:].max()<=.08*255+1
+    if kind=='lowcontrast': assert out[:,14:].std()<bg[:,14:].std()
+
+def head(h=300, w=260, top=60, half=40):
+    a = np.zeros((h,w), np.float32)
+    y,x = np.mgrid[:h,:w]
+    a[((y-top-half*1.3)/(half*1.3))**2+((x-w/2)/half)**2<1] = 1
+    a[top+int(half*2.2):,20:-20] = 1
+    return a
+
+def test_the_window_holds_the_head_and_keeps_celebas_shape():
+    a = head()
+    ys,xs = face_window(a)
+    assert ys.start<=60 and xs.start<90 and xs.stop>170
+    assert abs((ys.stop-ys.start)/(xs.stop-xs.start)-218/178)<.03
+    assert ys.stop<=300 and xs.stop<=260 and min(ys.start, xs.start)>=0
+
+@pytest.mark.parametrize('shape', [(20,300),(300,20),(5,5)])
+def test_the_window_stays_inside_odd_pictures(shape):
+    ys,xs = face_window(np.ones(shape, np.float32))
+    assert 0<=ys.start<ys.stop<=shape[0] and 0<=xs.start<xs.stop<=shape[1]
+
+def test_made_faces_are_what_dim_eval_takes(tmp_path):
+    from dim_nb.evaluation import eval_items
+    rng,a = np.random.default_rng(0),head()
+    rgb = rng.integers(0, 256, (*a.shape,3), dtype=np.uint8)
+    write_png(tmp_path/'p.png', np.dstack([rgb,(a*255).astype(np.uint8)]))
+    write_png(tmp_path/'bg.png', rgb)
+    out = celeba_like([(tmp_path/'p.png',None)], [tmp_path/'bg.png'], tmp_path/'out')
+    items,problems = eval_items(out)
+    assert not problems and sorted(o.subset for o in items)==sorted(LIGHTS)
+    images,alphas = ({o.subset:read(getattr(o, plane)) for o in items} for read,plane in ((read_image,'image'),(read_alpha,'alpha')))
+    assert all(o.shape==(218,178,3) for o in images.values()) and all(o.shape==(218,178) for o in alphas.values())
+    assert len({o.tobytes() for o in alphas.values()})==1             # one person, one alpha
+    nobody = alphas['dark']==0
+    assert images['dark'][nobody].mean()<.2*images['outdoor'][nobody].mean()
 
 if __name__=='__main__':
     import tempfile

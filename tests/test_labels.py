@@ -1,13 +1,13 @@
-"dim_nb.labels: repaired labels"
-import os
+"dim_nb.labels: foreground colours, prepared cut-outs, repaired labels"
+import os, subprocess, sys
 from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
-from dim_nb.images import composite, read_alpha
+from dim_nb.images import composite, read_alpha, read_rgba
 from dim_nb.trimaps import alpha_to_trimap
 from dim_nb.datasets import aisegment_pairs
-from dim_nb.labels import coarsen_alpha, estimate_foreground, repair_alpha, repair_folder
-from made import cut, pair, snapshot
+from dim_nb.labels import coarsen_alpha, estimate_foreground, foreground_colours, prepare_foregrounds, repair_alpha, repair_folder, source_stem
+from made import cut, matte, pair, snapshot
 
 ROOT = Path(__file__).parent.parent
 FACES = sorted((ROOT/'data'/'portraits').glob('*.png'))
@@ -25,6 +25,103 @@ def scene():
     rgb,a = (lambda im: (im[...,:3], im[...,3]/255.))(np.array(Image.open(FACES[0]).resize((160,160))))
     bg = np.full_like(rgb, (30,90,60))
     return composite(estimate_foreground(rgb,a), bg, a.astype(np.float32)), a.astype(np.float32)
+
+# Foreground colours
+
+def known_composite(i, bg=(30,90,60)):
+    "(image, F, alpha) of a portrait with its colours shifted far from the photograph's mixture"
+    rgb,a = read_rgba(FACES[i])
+    F = estimate_foreground(rgb, a)
+    return composite(F, np.full_like(F, bg), a),F,a
+
+def test_colours_are_as_near_as_pymattings():
+    from pymatting import estimate_foreground_ml
+    for i in (0,1):
+        im,F,a = known_composite(i)
+        soft = (a>0)&(a<1)
+        def error(o): return (np.abs(o.astype(float)-F).mean(-1)*a)[soft].mean()
+        theirs = np.rint(estimate_foreground_ml(im/255., a.astype(float))*255)
+        assert error(estimate_foreground(im, a))<1.1*error(theirs)<.4*error(im)
+        assert error(foreground_colours(im, a))<1.1*error(theirs)
+
+def test_background_colours_too():
+    im,_,a = known_composite(0)
+    F,B = estimate_foreground(im, a, return_background=True)
+    soft = (a>.02)&(a<.5)
+    assert F.dtype==B.dtype==np.uint8 and F.shape==B.shape==im.shape
+    assert np.abs(B[soft].astype(int)-(30,90,60)).mean()<3
+
+@pytest.mark.parametrize('shape', [(1,1),(1,9),(9,1),(2,2),(33,70),(65,64)])
+def test_colours_of_odd_pictures(shape):
+    rng = np.random.default_rng(0)
+    im = rng.integers(0, 256, (*shape,3), dtype=np.uint8)
+    for a in (rng.random(shape, dtype=np.float32), np.zeros(shape, np.float32), np.ones(shape, np.float32), np.full(shape, .5)):
+        for f in (estimate_foreground, foreground_colours):
+            F = f(im, a)
+            assert F.shape==im.shape and F.dtype==np.uint8 and (F[a>=1]==im[a>=1]).all()
+    assert (foreground_colours(im, np.full(shape, 255, np.uint8))==im).all()
+
+def test_large_photographs_keep_their_own_pixels():
+    rgb,a = read_rgba(FACES[4])
+    im,a = (np.repeat(np.repeat(o, 2, 0), 2, 1) for o in (rgb,a))
+    F = foreground_colours(im, a, largest=200)
+    assert (F[a>=1]==im[a>=1]).all()
+
+def test_colours_bad_arguments():
+    im,a = np.zeros((6,8,3), np.uint8),np.zeros((6,8), np.float32)
+    for bad in ((im[:-1],a), (im/255.,a), (im[...,0],a)):
+        with pytest.raises(ValueError, match='image'): estimate_foreground(*bad)
+    for bad in (a+2, a[None], a*np.nan):
+        with pytest.raises(ValueError, match='alpha'): foreground_colours(im, bad)
+
+def test_labels_are_light():
+    code = ("import sys, numpy as np; from dim_nb.labels import foreground_colours; "
+            "foreground_colours(np.zeros((40,40,3), np.uint8), np.full((40,40), .5, np.float32)); "
+            "print([m for m in ('torch','fastai','timm','pandas','numba','pymatting','matplotlib','scipy') if m in sys.modules])")
+    assert subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, cwd=ROOT).stdout.strip()=='[]'
+
+# Prepared cut-outs
+
+def test_prepared_names_never_meet(tmp_path):
+    names = ['a.png','a.webp','b.png','x/b.png','y/x/b.png','x_b.png']
+    files = [tmp_path/'in'/n for n in names]
+    for k,p in enumerate(files):
+        p.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6,6,4), 30*k+30, np.uint8)).save(p, **(dict(lossless=True) if p.suffix=='.webp' else {}))
+    made = prepare_foregrounds([(p,None) for p in files], tmp_path/'out', workers=3)
+    assert len(set(made))==len(names) and [source_stem(p) for p in made]==[p.stem for p in files]
+    assert [round(float(read_alpha(p)[0,0])*255) for p in made]==[30*k+30 for k in range(len(names))]
+
+def test_replaced_pictures_are_prepared_anew(tmp_path):
+    p,q = tmp_path/'p.png',tmp_path/'q.png'
+    for seed,f in enumerate((p,q)): Image.fromarray(matte(seed=seed)).save(f)
+    first = prepare_foregrounds([(p,None),(q,None)], tmp_path/'out')
+    Image.fromarray(matte(seed=7)).save(p)
+    second = prepare_foregrounds([(p,None),(q,None)], tmp_path/'out')
+    assert second[0]!=first[0] and second[1]==first[1] and not first[0].exists()
+    os.utime(q, (1e9,1e9))                                                # the same size, another time
+    assert prepare_foregrounds([(p,None),(q,None)], tmp_path/'out')[1]!=first[1]
+
+def test_a_changed_alpha_is_prepared_anew(tmp_path):
+    m = matte()
+    Image.fromarray(m[...,:3]).save(tmp_path/'p.png')
+    Image.fromarray(m[...,3]).save(tmp_path/'a.png')
+    first = prepare_foregrounds([(tmp_path/'p.png',tmp_path/'a.png')], tmp_path/'out')
+    Image.fromarray(m[::-1,:,3].copy()).save(tmp_path/'a.png')
+    second = prepare_foregrounds([(tmp_path/'p.png',tmp_path/'a.png')], tmp_path/'out')
+    assert first!=second and (read_alpha(second[0])==m[::-1,:,3]/np.float32(255)).all()
+
+def test_failures_are_named(tmp_path, capsys):
+    for n in ('good.png','bad\nname.png','size.png','alpha.png'): Image.fromarray(matte()).save(tmp_path/n)
+    cut(tmp_path/'bad\nname.png', .5)
+    Image.fromarray(matte(40,40)).save(tmp_path/'alpha.png')
+    items = [(tmp_path/'bad\nname.png',None), (tmp_path/'good.png',None), (tmp_path/'size.png',tmp_path/'alpha.png'), (tmp_path/'gone.png',None)]
+    made = prepare_foregrounds(items, tmp_path/'out')
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith('left out')]
+    assert [source_stem(p) for p in made]==['good'] and len(said)==3
+    for line,name in zip(said, ('bad\\nname.png','size.png','gone.png')): assert name in line
+
+# Label repair
 
 def test_repair_brings_the_label_nearer(scene):
     im,a = scene
