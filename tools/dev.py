@@ -105,6 +105,7 @@ def cell_parts(cell):
 def root_links(text):
     "Links and paths of nbs/index.ipynb as seen from the repository's root"
     text = re.sub(r'\]\(((?:toolbox/|product/)?[\w-]+\.ipynb)', r'](nbs/\1', text)
+    text = re.sub(r'\]\(#([\w-]+)\)', lambda m: f'](#{m[1].lower()})', text)
     return text.replace('../', '')
 
 
