@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TRIMAP_BG', 'TRIMAP_UNKNOWN', 'TRIMAP_FG', 'trimap_to_classes', 'classes_to_trimap', 'overlay_trimap', 'check_alpha',
            'check_trimap', 'distance_to', 'disk', 'alpha_to_trimap', 'random_trimap', 'perturb_trimap', 'read_trimap',
-           'probs_to_trimap', 'sure_known', 'force_known', 'settle_known', 'shrink_trimap', 'grow_band', 'shrink_band']
+           'probs_to_trimap', 'sure_known', 'force_known', 'settle_known', 'shrink_trimap', 'grow_band', 'shrink_band',
+           'open_holes']
 
 # %% ../nbs/toolbox/trimaps.ipynb #n61d9ad3
 import cv2, numpy as np, warnings
@@ -304,3 +305,59 @@ def shrink_band(
     shrunk = trimap.copy()
     shrunk[released] = np.where(to_fg < to_bg, TRIMAP_FG, TRIMAP_BG)[released]
     return shrunk
+
+# %% ../nbs/toolbox/trimaps.ipynb #n735c80c
+_BINS = 32   # along each axis of the colours
+
+def _colours(image):
+    "HxW: index of each pixel's colour"
+    lab = cv2.cvtColor(cv2.GaussianBlur(image, None, 1), cv2.COLOR_RGB2LAB).astype(np.int32)
+    lab[...,1:] = ((lab[...,1:]-128)*2+128).clip(0, 255)
+    return np.ravel_multi_index(tuple(cv2.split(lab*_BINS//256)), (_BINS,)*3)
+
+def _colour_shares(colours, mask):
+    "Share of each colour among the pixels of the bool plane, neighbouring colours mixed"
+    count = np.bincount(colours[mask], minlength=_BINS**3).reshape((_BINS,)*3).astype(np.float32)
+    mixed = cv2.GaussianBlur(count, (3,3), 0, borderType=cv2.BORDER_CONSTANT)
+    mixed = cv2.GaussianBlur(mixed.transpose(2,0,1).copy(), (1,3), 0, borderType=cv2.BORDER_CONSTANT)
+    return mixed.transpose(1,2,0).ravel()/max(mask.sum(), 1)
+
+# %% ../nbs/toolbox/trimaps.ipynb #n0e82a65
+def _enclosed(suspect, fg, least):
+    "Components of `suspect` with at least `least` pixels and hardly any rim on that of `fg`: (HxW bool, box)"
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(suspect.astype(np.uint8), connectivity=4)
+    fg_rim = distance_to(~fg) <= 2
+    for i in np.flatnonzero(stats[:,cv2.CC_STAT_AREA] >= least):
+        if i == 0: continue   # what is not suspected
+        region = labels == i
+        rim = region & (cv2.erode(region.astype(np.uint8), disk(1)) == 0)
+        if (rim & fg_rim).sum() <= .2*rim.sum(): yield region, stats[i,:4]
+
+def _around(box, reach):
+    "The slices of a box (x, y, width, height) that is `reach` px larger on each side"
+    x, y, w, h = box
+    return np.s_[max(0, y-reach):y+h+reach, max(0, x-reach):x+w+reach]
+
+# %% ../nbs/toolbox/trimaps.ipynb #n2d244c3
+def open_holes(
+    trimap:np.ndarray,  # HxW uint8 trimap
+    image:np.ndarray,   # HxWx3 uint8, of the networks' size
+    ratio:float=8,      # Suspect colours that are so many times as frequent in the background as in the foreground
+    nearby:float=.6,    # Share of a region's pixels whose colours the background shows near it
+    reach:float=.15,    # What is near, as a share of the longer side
+    least:float=.0005,  # Smallest region, as a share of the picture
+    band:int=4,         # The opening is so much wider, px
+)->np.ndarray:          # HxW uint8 trimap
+    "Make enclosed regions of the background's colour unknown, that were declared foreground"
+    bg, fg, colours = trimap == TRIMAP_BG, trimap == TRIMAP_FG, _colours(image)
+    likely = (_colour_shares(colours, bg) > ratio*_colour_shares(colours, fg))[colours] & fg
+    smooth = cv2.morphologyEx(likely.astype(np.uint8), cv2.MORPH_CLOSE, disk(2))
+    suspect = (cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk(2)) > 0) & fg
+    holes = np.zeros(trimap.shape, bool)
+    for region, box in _enclosed(suspect, fg, least*trimap.size):
+        near = _around(box, int(reach*max(trimap.shape)))
+        beside = _colour_shares(colours[near], bg[near])
+        if (beside[colours[region]] > 1e-4).mean() >= nearby: holes |= region
+    opened = trimap.copy()
+    opened[fg & (distance_to(holes) <= band)] = TRIMAP_UNKNOWN
+    return opened

@@ -4,8 +4,8 @@ from pathlib import Path
 import cv2, numpy as np, pytest
 from PIL import Image
 from dim_nb.images import ImageError, composite, read_alpha, read_rgba, write_png
-from dim_nb.trimaps import (TRIMAP_UNKNOWN, alpha_to_trimap, check_alpha, classes_to_trimap, distance_to, force_known, grow_band,
-    perturb_trimap, random_trimap, read_trimap, settle_known, shrink_band, shrink_trimap, trimap_to_classes)
+from dim_nb.trimaps import (TRIMAP_UNKNOWN, alpha_to_trimap, check_alpha, classes_to_trimap, distance_to, force_known,
+    grow_band, open_holes, perturb_trimap, random_trimap, read_trimap, settle_known, shrink_band, shrink_trimap, trimap_to_classes)
 from dim_nb.labels import repair_alpha
 
 H,W = 40,60
@@ -218,3 +218,32 @@ def test_bands_by_the_definition():
         free = (t==128)&(np.minimum(to_bg,to_fg)<=px)
         assert np.array_equal(shrink_band(t,px), np.where(free, np.where(to_fg<to_bg,255,0), t))
     assert np.isinf(distance_to(np.zeros((2,2),bool))).all()
+
+# --- holes -------------------------------------------------------------------
+
+def hole_in_a_portrait(background):
+    "(composite, trimap that knows nothing of the hole, HxW bool of the hole)"
+    rgb, a = read_rgba(ROOT/'data'/'portraits'/'biden.png')
+    depth = distance_to(a<.99)
+    y, x = np.argwhere((depth>30)&(depth<32)&(np.arange(len(a))[:,None]>.6*len(a)))[0]
+    hole = cv2.circle(np.zeros(a.shape,np.float32), (int(x),int(y)), 18, 1, -1)
+    bg = np.full_like(rgb, background)
+    noise = np.random.default_rng(0).normal(0, 2, rgb.shape)
+    pic = composite(rgb, (bg+noise).clip(0,255).astype(np.uint8), a*(1-cv2.GaussianBlur(hole,None,1)))
+    return pic, alpha_to_trimap(a,5,5), hole>.5
+
+@pytest.mark.parametrize('background', [(120,140,90),(60,90,160),(200,180,140)])
+def test_a_hole_becomes_unknown(background):
+    pic, t, hole = hole_in_a_portrait(background)
+    opened = open_holes(t, pic)
+    assert (opened[hole]==TRIMAP_UNKNOWN).mean()>.9
+    changed = opened!=t
+    assert (t[changed]==255).all() and (opened[changed]==TRIMAP_UNKNOWN).all()
+    assert (changed&(distance_to(hole)>8)).mean()<.005
+
+def test_what_is_no_hole_stays_closed():
+    rgb, a = read_rgba(ROOT/'data'/'portraits'/'biden.png')
+    t = alpha_to_trimap(a,5,5)
+    pic = composite(rgb, (60,200,90), a)
+    assert np.array_equal(open_holes(t,pic), t)
+    for side in (0,128,255): assert (open_holes(np.full_like(t,side),pic)==side).all()
