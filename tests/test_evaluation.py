@@ -4,8 +4,8 @@ from pathlib import Path
 import cv2, numpy as np, pandas as pd, pytest
 from PIL import Image
 from dim_nb import evaluation as ev
-from dim_nb.evaluation import (celeba_rows, code_digest, dim_eval, edge_light, eval_items, evaluate, matte_signs, report,
-                               summary, worst_sheet)
+from dim_nb.evaluation import (BENCHMARKS, Scene, benchmark_report, celeba_rows, code_digest, dim_eval, edge_light, eval_items,
+                               evaluate, find_benchmark, matte_signs, report, summary, worst_sheet)
 from dim_nb.images import read_alpha, read_image, write_png
 from dim_nb.metrics import all_metrics, conn, error_maps, grad, trimap_scores
 from dim_nb.peers import Peer, load_peers
@@ -137,6 +137,97 @@ def test_error_maps_add_up_to_the_metrics():
         m, v = error_maps(p, g), all_metrics(p, g)
         sums = [m['sad'].sum()/1e3, m['mse'].mean(), m['grad'].sum()/1e3, m['conn'].sum()/1e3]
         np.testing.assert_allclose(sums, [v[k] for k in ('sad', 'mse', 'grad', 'conn')], rtol=1e-9)
+
+# --- published benchmarks, in small made-up archives of the same layout ---
+
+LAYOUTS = {   # folders of images, alphas, trimaps
+    'P3M-500-P': ('blurred_image', 'mask', 'trimap'), 'P3M-500-NP': ('original_image', 'mask', 'trimap'),
+    'PPM-100': ('image', 'matte', None), 'AIM-500': ('original', 'mask', 'trimap')}
+
+def archive(root, name, stems=('p_1', 'p_2', 'o_3')):
+    for i, stem in enumerate(stems):
+        im, a, t = scene(i)
+        for folder, pic in zip(LAYOUTS[name], (im, a, t)):
+            if folder is None: continue
+            (root/folder).mkdir(parents=True, exist_ok=True)
+            suffix = '.jpg' if folder == LAYOUTS[name][0] else '.png'
+            Image.fromarray(pic if pic.dtype == np.uint8 else np.rint(pic*255).astype(np.uint8)).save(root/folder/f'{stem}{suffix}')
+    if name == 'AIM-500':
+        kinds = {s: dict(type='SO', category='portrait' if s[0] == 'p' else 'animal') for s in stems}
+        (root/'aim_category_type.json').write_text(json.dumps(kinds))
+    return root
+
+def composition_archive(root, size=(24, 30)):
+    licensed, voc = root/'Adobe-licensed images', root/'VOC2012/JPEGImages'
+    for d in (licensed/'fg', licensed/'alpha', licensed/'trimaps', voc): d.mkdir(parents=True)
+    for i, name in enumerate('ab'):
+        a = np.zeros(size, np.float32)
+        a[4:12,4:12+i] = 1
+        write_png(licensed/f'fg/{name}.png', np.full((*size, 3), 200, np.uint8))
+        write_png(licensed/f'alpha/{name}.png', a)
+        for k in range(20): write_png(licensed/f'trimaps/{name}_{k}.png', np.full(size, 128, np.uint8))
+    for k in range(40): write_png(voc/f'{k}.png', np.full((60, 50, 3), k, np.uint8))
+    (root/'test_fg_names.txt').write_text('a.png\nb.png\n')
+    (root/'test_bg_names.txt').write_text(''.join(f'{k}.png\n' for k in range(40)))
+    return root
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_archives_are_known_by_their_layout(tmp_path, name, monkeypatch):
+    root = archive(tmp_path/name, name)
+    assert find_benchmark(root) == (name, root)
+    monkeypatch.setenv('DIM_DATA', str(tmp_path))
+    assert find_benchmark(name) == (name, root)
+    items, problems = eval_items(name)
+    assert [o.stem for o in items] == (['p_1', 'p_2'] if name == 'AIM-500' else ['o_3', 'p_1', 'p_2'])
+    assert f'{BENCHMARKS[name].pictures} pictures, {len(items)} were found' in problems[-1]
+    assert all(o.alpha and bool(o.trimap) == bool(LAYOUTS[name][2]) for o in items)
+
+def test_a_missing_archive_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('DIM_DATA', str(tmp_path))
+    assert dim_eval(data='PPM-100') == 2
+    err = capsys.readouterr().err
+    assert 'DIM_DATA' in err and 'github.com/ZHKKKe/PPM' in err and len(err.splitlines()) == 1
+
+def test_compositions_follow_the_lists(tmp_path):
+    items, problems = eval_items(composition_archive(tmp_path/'c'))
+    assert len(items) == 40 and '1000 pictures, 40 were found' in problems[-1]
+    by_stem = {o.stem: o for o in items}
+    for stem, back in (('a_0', 0), ('a_19', 19), ('b_0', 20), ('b_7', 27)):
+        picture = Scene(by_stem[stem], None).image
+        assert picture.shape == (24, 30, 3) and (picture[0,0] == back).all() and (picture[5,5] == 200).all()
+    (tmp_path/'c/VOC2012/JPEGImages/3.png').unlink()
+    items, problems = eval_items(tmp_path/'c')
+    assert len(items) == 39 and any('3.png' in p and 'a_3' in p for p in problems)
+
+def test_the_short_side_is_the_protocols(tmp_path):
+    root = archive(tmp_path/'s', 'PPM-100')
+    s = Scene(eval_items(root)[0][0], None)
+    assert s.image.shape == (512, 614, 3) and s.truth.shape == (512, 614)
+
+class Shifted(FakeMatter):
+    "Knows the square of a foreground of the archive, `dx` px too far to the right"
+    def __init__(self, dx):
+        super().__init__()
+        self.dx = dx
+    def __call__(self, image, trimap=None):
+        wide = ((image[5] == 200).all(-1)).sum()
+        a = np.zeros(image.shape[:2], np.float32)
+        a[4:12,4+self.dx:4+wide+self.dx] = 1
+        cut = super().__call__(image, trimap)
+        cut.alpha = cut.rough = a
+        return cut
+
+def test_a_perfect_matte_scores_0_and_a_shifted_one_what_can_be_counted(tmp_path, capsys):
+    root = composition_archive(tmp_path/'c')
+    for dx, wrong in ((0, 0), (1, 16), (2, 32)):
+        df = evaluate(root, Shifted(dx), bar=False)
+        given = df[df.method == 'ours given']
+        assert len(given) == 40 and given.sad.values == pytest.approx(wrong/1000)
+        assert given.mse.values == pytest.approx(wrong/(24*30)) and given.region.eq('unknown').all()
+        assert dx or (given[['grad', 'conn']] == 0).all(axis=None)
+    text = benchmark_report('Composition-1k', summary(df))
+    assert 'ViTMatte-B' in text and '20.30' in text and 'this run' in text and 'given trimap' in text
+    assert text.count('ours given') == 2 and 'whole image' not in text           # protocols are not mixed
 
 # --- resuming ---
 
