@@ -9,12 +9,12 @@ __all__ = ['guide_coefficients', 'guided_alpha']
 import cv2, numpy as np
 from .images import is_tensor
 
-# %% ../nbs/toolbox/guided.ipynb #n3188526
+# %% ../nbs/toolbox/guided.ipynb #nc996ac5
 def _window_counts(n, radius):
     "How many of the 2·radius+1 places of each window lie within 0..n-1; n float32"
-    i = np.arange(n)
+    i = np.arange(n, dtype=np.float32)
     last, first = np.minimum(i+radius, n-1), np.maximum(i-radius, 0)
-    return (last-first+1).astype(np.float32)
+    return last-first+1
 
 def _window_means_np(planes, radius):
     "Mean of each pixel's window, for a list of HxW planes; at the border of what there is of it"
@@ -59,19 +59,23 @@ def _solve3(Sigma, y):
     x_r = y_r/rr - g_by_r*x_g - b_by_r*x_b
     return [x_r, x_g, x_b]
 
-# %% ../nbs/toolbox/guided.ipynb #n98573c3
+# %% ../nbs/toolbox/guided.ipynb #n63be8e2
+def _pairs(r, g, b):
+    "The products rr rg rb gg gb bb"
+    return [r*r, r*g, r*b, g*g, g*b, b*b]
+
 def _coefficients(rgb, p, window_means, eps):
     "Planes a_r, a_g, a_b and b of the guided filter; `rgb` three planes, `p` one, arrays or tensors"
-    r, g, b = rgb
-    squares = [r*r, r*g, r*b, g*g, g*b, b*b]
-    means = window_means([r, g, b, p, *squares, r*p, g*p, b*p])
-    mean_I, mean_p, corr_I, corr_Ip = means[:3], means[3], means[4:10], means[10:]
-    (mr, mg, mb), ridge = mean_I, (eps, 0, 0, eps, 0, eps)
-    products = [mr*mr, mr*mg, mr*mb, mg*mg, mg*mb, mb*mb]
-    Sigma = [corr-product+e for corr,product,e in zip(corr_I, products, ridge)]
-    cov_Ip = [corr-m*mean_p for corr,m in zip(corr_Ip, mean_I)]
+    means = window_means([*rgb, p, *_pairs(*rgb), *[c*p for c in rgb]])
+    mean_I, mean_p = means[:3], means[3]
+    corr_I, corr_Ip = means[4:10], means[10:]
+    ridge = (eps, 0, 0, eps, 0, eps)
+    cov_I = [corr-product for corr,product in zip(corr_I, _pairs(*mean_I))]
+    cov_Ip = [corr-mean*mean_p for corr,mean in zip(corr_Ip, mean_I)]
+    Sigma = [cov+e for cov,e in zip(cov_I, ridge)]
     a_r, a_g, a_b = _solve3(Sigma, cov_Ip)
-    b = mean_p - (a_r*mr + a_g*mg + a_b*mb)
+    mean_r, mean_g, mean_b = mean_I
+    b = mean_p - (a_r*mean_r + a_g*mean_g + a_b*mean_b)
     return window_means([a_r, a_g, a_b, b])
 
 # %% ../nbs/toolbox/guided.ipynb #n503a64b
@@ -95,11 +99,14 @@ def guide_coefficients(
     p = np.asarray(alpha, np.float32)
     return np.dstack(_coefficients(planes, p, lambda o: _window_means_np(o, radius), eps))
 
-# %% ../nbs/toolbox/guided.ipynb #n5d79b71
+# %% ../nbs/toolbox/guided.ipynb #n498c88f
 def guided_alpha(
     rgb, alpha, radius:int=4, eps:float=1e-5, # As for `guide_coefficients`
 ): # HxW array, or Bx1xHxW tensor, 0..1
     "Alpha by the guided filter, with the picture's colours as the guide"
     c = guide_coefficients(rgb, alpha, radius, eps)
-    if is_tensor(c): return ((c[:,:3]*rgb).sum(1, keepdim=True) + c[:,3:]).clamp(0, 1)
-    return ((c[...,:3]*rgb).sum(-1) + c[...,3]).clip(0, 1)
+    if is_tensor(c):
+        q = (c[:,:3]*rgb).sum(1, keepdim=True) + c[:,3:]
+        return q.clamp(0, 1)
+    q = (c[...,:3]*rgb).sum(-1) + c[...,3]
+    return q.clip(0, 1)

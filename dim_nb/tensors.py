@@ -32,7 +32,7 @@ def to_array(
     planes = planes.reshape(planes.shape[-3:])
     return planes[0] if len(planes) == 1 else planes.transpose(1,2,0)
 
-# %% ../nbs/toolbox/tensors.ipynb #n73e1177
+# %% ../nbs/toolbox/tensors.ipynb #nab22167
 class _Typed:
     "Lets typed tensors of different kinds meet in one operation; the first one's type wins"
     @classmethod
@@ -40,9 +40,11 @@ class _Typed:
         if not all(issubclass(cls, t) for t in types): types = (torch.Tensor,)
         return super().__torch_function__(func, types, args, kwargs)
 
-    def _show(self, ctx, **kw): return show_image(self.detach().float().clamp(0,1), ctx=ctx, **kw)
+    def _show(self, ctx, **kw):
+        drawn = self.detach().float().clamp(0,1)
+        return show_image(drawn, ctx=ctx, **kw)
 
-# %% ../nbs/toolbox/tensors.ipynb #n22b3a02
+# %% ../nbs/toolbox/tensors.ipynb #n3fdcab4
 class MattingImage(_Typed, TensorImage):
     "RGB image, 3xHxW float32 0..1"
     @classmethod
@@ -52,9 +54,10 @@ class MattingImage(_Typed, TensorImage):
     ): # 3xHxW
         "The image of a file, bytes, an array or a PIL image"
         return src if isinstance(src, cls) else cls(to_tensor(read_image(src, **kw))[0])
-    def show(self, ctx=None, **kw): return self._show(ctx, **kw)
+    def show(self, ctx=None, **kw):
+        return self._show(ctx, **kw)
 
-# %% ../nbs/toolbox/tensors.ipynb #nede5667
+# %% ../nbs/toolbox/tensors.ipynb #n54b4c15
 _GREY = dict(cmap='gray', vmin=0, vmax=1)
 
 class Alpha(_Typed, TensorImageBW):
@@ -66,7 +69,8 @@ class Alpha(_Typed, TensorImageBW):
     ): # 1xHxW
         "The alpha that a file, bytes, an array or a PIL image carries"
         return src if isinstance(src, cls) else cls(to_tensor(read_alpha(src, **kw))[0])
-    def show(self, ctx=None, **kw): return self._show(ctx, **{**_GREY, **kw})
+    def show(self, ctx=None, **kw):
+        return self._show(ctx, **{**_GREY, **kw})
 
 # %% ../nbs/toolbox/tensors.ipynb #nfbddfcb
 class Trimap(_Typed, TensorMask):
@@ -84,7 +88,7 @@ class Trimap(_Typed, TensorMask):
         if t.ndim == 3: t = t[0] if len(t) == 1 else t.argmax(0)
         return show_image(t, ctx=ctx, **{**_GREY, 'vmax':2, 'interpolation':'nearest', **kw})
 
-# %% ../nbs/toolbox/tensors.ipynb #n3cf1b8b
+# %% ../nbs/toolbox/tensors.ipynb #n76d9f98
 class MattingInput(_Typed, TensorImage):
     "A network's input, 4xHxW float32 0..1: RGB, then trimap (0, 128/255, 1) or rough alpha"
     @classmethod
@@ -98,18 +102,25 @@ class MattingInput(_Typed, TensorImage):
         fourth = read_alpha(fourth) if soft else read_trimap(fourth)
         return cls(torch.cat([to_tensor(read_image(image))[0], to_tensor(fourth)[0]]))
     @property
-    def rgb(self): return self[...,:3,:,:].as_subclass(MattingImage)
+    def rgb(self):
+        colour = self[...,:3,:,:]
+        return colour.as_subclass(MattingImage)
     @property
-    def fourth(self): return self[...,3:,:,:].as_subclass(Alpha)
-    def show(self, ctx=None, **kw): return self.rgb.show(ctx=ctx, **kw)
+    def fourth(self):
+        last = self[...,3:,:,:]
+        return last.as_subclass(Alpha)
+    def show(self, ctx=None, **kw):
+        return self.rgb.show(ctx=ctx, **kw)
     def _rgb_only(self, func):
         "Self with `func` applied to its colour"
         changed = torch.cat([func(self.rgb), self.fourth], -3)
         return changed.as_subclass(type(self))
 
-# %% ../nbs/toolbox/tensors.ipynb #a442e3fe
+# %% ../nbs/toolbox/tensors.ipynb #n1203b92
 @IntToFloatTensor
-def encodes(self, o:MattingImage|Alpha|MattingInput): return o if o.is_floating_point() else o.float().div_(self.div)
+def encodes(self, o:MattingImage|Alpha|MattingInput):
+    if o.is_floating_point(): return o
+    return o.float().div_(self.div)
 @IntToFloatTensor
 def decodes(self, o:MattingImage|Alpha|MattingInput): return o
 @Normalize
@@ -117,31 +128,35 @@ def encodes(self, o:Alpha): return o
 @Normalize
 def decodes(self, o:Alpha): return o
 
-# %% ../nbs/toolbox/tensors.ipynb #n49b3fed
+# %% ../nbs/toolbox/tensors.ipynb #na37b69c
 def _of_colours(stats, o, func):
     "`func` of all channels of the MattingInput `o`, or of its colour alone where `stats` has three"
     return o._rgb_only(func) if stats.mean.shape[1] == 3 else func(o)
 
 @Normalize
 def encodes(self, o:MattingInput):
-    def normalised(x): return (x-self.mean)/self.std
+    def normalised(x):
+        return (x-self.mean)/self.std
     return _of_colours(self, o, normalised)
 
 @Normalize
 def decodes(self, o:MattingInput):
-    def restored(x): return x*self.std.to(x.device)+self.mean.to(x.device)
+    def restored(x):
+        mean, std = self.mean.to(x.device), self.std.to(x.device)
+        return x*std + mean
     return _of_colours(self, o, restored)
 
-# %% ../nbs/toolbox/tensors.ipynb #nf4d10e8
+# %% ../nbs/toolbox/tensors.ipynb #na96c183
 for _T in (SpaceTfm, LightingTfm, Brightness, Contrast, Saturation, HSVTfm, Hue):
     @_T
     def encodes(self, o:Alpha): return o
     @_T
     def encodes(self, o:MattingInput):
-        def recoloured(x): return self.space_fn(x, partial(compose_tfms, tfms=self.fs))
+        def recoloured(x):
+            return self.space_fn(x, partial(compose_tfms, tfms=self.fs))
         return o._rgb_only(recoloured)
 
-# %% ../nbs/toolbox/tensors.ipynb #nbdc66a3
+# %% ../nbs/toolbox/tensors.ipynb #n1dca279
 def _show_grid(cols, titles, ctxs, max_n, figsize=None, **kw):
     "Draw `cols` (lists of typed tensors) as the columns of a grid, a row per sample"
     rows = list(zip(*cols))[:max_n]
@@ -150,11 +165,12 @@ def _show_grid(cols, titles, ctxs, max_n, figsize=None, **kw):
         nr,nc = len(rows),len(cols)
         size = figsize or (2*nc, 2*nr*h/w+.4)
         ctxs = get_grid(nr*nc, nrows=nr, ncols=nc, figsize=size, layout='constrained', dpi=72)
-    tiles = [(o,title) for i,row in enumerate(rows) for o,title in zip(row, titles if i == 0 else [None]*len(cols))]
-    drawn = [o.show(ctx=ctx, title=title, **kw) for (o,title),ctx in zip(tiles, ctxs)]
+    tiles = [o for row in rows for o in row]
+    over_first_row = [*titles, *[None]*(len(tiles)-len(titles))]
+    drawn = [o.show(ctx=ctx, title=title, **kw) for o,ctx,title in zip(tiles, ctxs, over_first_row)]
     return drawn + list(ctxs[len(drawn):])
 
-# %% ../nbs/toolbox/tensors.ipynb #na1723e1
+# %% ../nbs/toolbox/tensors.ipynb #n2827255
 def _inputs(samples):
     "Columns that show the inputs of `samples`, and their titles"
     xs = samples.itemgot(0)
@@ -168,7 +184,8 @@ def _show_stage(samples, outs, ctxs, max_n, figsize, **kw):
     truth = samples.itemgot(1)
     kind = type(truth[0]).__name__.lower()
     cols,titles = [*cols, truth], [*titles, f'True {kind}']
-    if outs is not None: cols,titles = [*cols, outs.itemgot(0)], [*titles, f'Predicted {kind}']
+    if outs is not None:
+        cols,titles = [*cols, outs.itemgot(0)], [*titles, f'Predicted {kind}']
     return _show_grid(cols, titles, ctxs, max_n, figsize, **kw)
 
 # %% ../nbs/toolbox/tensors.ipynb #n9dacb2b

@@ -13,7 +13,7 @@ import cv2, numpy as np, warnings
 from .images import (ImageError, MAX_PIXELS, composite, is_tensor, read_image, read_pixels, resize_to,
     split_alpha, to_8bit)
 
-# %% ../nbs/toolbox/trimaps.ipynb #n8163a2d
+# %% ../nbs/toolbox/trimaps.ipynb #ne674ab2
 TRIMAP_BG, TRIMAP_UNKNOWN, TRIMAP_FG = 0, 128, 255   # background, unknown, foreground
 _CODES = np.array([TRIMAP_BG, TRIMAP_UNKNOWN, TRIMAP_FG], np.uint8)
 
@@ -23,7 +23,9 @@ def _plain(t):
     import torch
     return t.as_subclass(torch.Tensor)
 
-def _is_coded(t): return bool(((t == TRIMAP_BG) | (t == TRIMAP_UNKNOWN) | (t == TRIMAP_FG)).all())
+def _is_coded(t):
+    known = (t == TRIMAP_BG) | (t == TRIMAP_FG)
+    return bool((known | (t == TRIMAP_UNKNOWN)).all())
 
 # %% ../nbs/toolbox/trimaps.ipynb #nf456730
 def trimap_to_classes(
@@ -238,14 +240,19 @@ def sure_known(
     sure_fg = (trimap == TRIMAP_FG) & (p[...,2] >= least)
     return sure_bg | sure_fg
 
-# %% ../nbs/toolbox/trimaps.ipynb #nf6486e6
+# %% ../nbs/toolbox/trimaps.ipynb #neb73a8b
 def _declared(trimap):
     "(background, foreground): bool planes of what a trimap declares, in codes or in a network's floats 0..1"
     if 'float' in str(trimap.dtype): return trimap < .01, trimap > .99
     return trimap == TRIMAP_BG, trimap == TRIMAP_FG
 
-def _cast(mask, like): return mask.to(like.dtype) if is_tensor(like) else mask.astype(like.dtype)
-def _choose(where, a, b): return a.where(where, b) if is_tensor(a) else np.where(where, a, b)
+def _cast(mask, like):
+    if is_tensor(like): return mask.to(like.dtype)
+    return mask.astype(like.dtype)
+
+def _choose(where, a, b):
+    if is_tensor(a): return a.where(where, b)
+    return np.where(where, a, b)
 
 # %% ../nbs/toolbox/trimaps.ipynb #n3131535
 def force_known(
@@ -306,14 +313,15 @@ def shrink_band(
     shrunk[released] = np.where(to_fg < to_bg, TRIMAP_FG, TRIMAP_BG)[released]
     return shrunk
 
-# %% ../nbs/toolbox/trimaps.ipynb #n735c80c
+# %% ../nbs/toolbox/trimaps.ipynb #n209e899
 _BINS = 32   # along each axis of the colours
+_BYTES = np.arange(256)
+_LIGHT_BIN, _HUE_BIN = _BYTES*_BINS//256, ((_BYTES-128)*2+128).clip(0,255)*_BINS//256
 
 def _colours(image):
     "HxW: index of each pixel's colour"
-    lab = cv2.cvtColor(cv2.GaussianBlur(image, None, 1), cv2.COLOR_RGB2LAB).astype(np.int32)
-    lab[...,1:] = ((lab[...,1:]-128)*2+128).clip(0, 255)
-    return np.ravel_multi_index(tuple(cv2.split(lab*_BINS//256)), (_BINS,)*3)
+    light, a, b = cv2.split(cv2.cvtColor(cv2.GaussianBlur(image, None, 1), cv2.COLOR_RGB2LAB))
+    return (_LIGHT_BIN*_BINS**2)[light] + (_HUE_BIN*_BINS)[a] + _HUE_BIN[b]
 
 def _colour_shares(colours, mask):
     "Share of each colour among the pixels of the bool plane, neighbouring colours mixed"
@@ -322,11 +330,11 @@ def _colour_shares(colours, mask):
     mixed = cv2.GaussianBlur(mixed.transpose(2,0,1).copy(), (1,3), 0, borderType=cv2.BORDER_CONSTANT)
     return mixed.transpose(1,2,0).ravel()/max(mask.sum(), 1)
 
-# %% ../nbs/toolbox/trimaps.ipynb #n0e82a65
+# %% ../nbs/toolbox/trimaps.ipynb #nca65b5d
 def _enclosed(suspect, fg, least):
     "Components of `suspect` with at least `least` pixels and hardly any rim on that of `fg`: (HxW bool, box)"
     n, labels, stats, _ = cv2.connectedComponentsWithStats(suspect.astype(np.uint8), connectivity=4)
-    fg_rim = distance_to(~fg) <= 2
+    fg_rim = cv2.erode(fg.astype(np.uint8), disk(2)) == 0
     for i in np.flatnonzero(stats[:,cv2.CC_STAT_AREA] >= least):
         if i == 0: continue   # what is not suspected
         region = labels == i
