@@ -5,17 +5,16 @@
 # %% auto #0
 __all__ = ['RESULTS', 'MARK', 'STDIN', 'SHEET_TITLES', 'TEAL', 'write_together', 'result_mark', 'Job', 'plan_inputs',
            'name_results', 'find_trimap', 'check_target', 'protect', 'is_done', 'sheet_row', 'Sheets',
-           'warnings_by_thread', 'Done', 'Cutting', 'Log', 'cut_all', 'UsageError', 'read_bg', 'Out', 'plan_out',
-           'make_folder', 'plan', 'summary_line', 'run_jobs', 'exit_status', 'command', 'dim_cutout']
+           'warnings_by_thread', 'Done', 'Cutting', 'Log', 'interruptions', 'cut_all', 'UsageError', 'read_bg', 'Out',
+           'plan_out', 'make_folder', 'plan', 'summary_line', 'run_jobs', 'exit_status', 'command', 'dim_cutout']
 
-# %% ../nbs/product/cutout.ipynb #4c9ba29e
+# %% ../nbs/product/cutout.ipynb #aa8dce1c
 import functools, glob, io, os, re, signal, sys, tempfile, threading, time, warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-import numpy as np
 from fastcore.script import Param, anno_parser
 from PIL import Image, ImageColor
 from PIL.PngImagePlugin import PngInfo
@@ -165,7 +164,7 @@ def find_trimap(
             if path.is_file(): return path
     raise ImageError(job.source, f'no trimap {job.stem}.png or {job.stem}_trimap.png in {shown_name(folder)}', 'Add it, or leave --trimap_in away.')
 
-# %% ../nbs/product/cutout.ipynb #ab9f30ec
+# %% ../nbs/product/cutout.ipynb #de3cf85d
 def _identity(path):
     "What two names of the same file have in common; None where there is no file"
     try: status = os.stat(path)
@@ -178,7 +177,7 @@ def check_target(
 ): # None, or an `ImageError`
     "Why a target must not be written"
     if not os.path.lexists(path): return None
-    name, kind = shown_name(path), read.get(_identity(path))
+    kind = read.get(_identity(path))
     if kind: return ImageError(path, f'the result would overwrite this {kind}', 'Choose another --out.')
     if path.is_dir(): return ImageError(path, 'a folder has the name of the result', 'Choose another --out.')
     if not result_mark(path): return ImageError(path, 'the result would overwrite this file, which is none of dim_cutout', 'Move it, or choose another --out.')
@@ -326,16 +325,21 @@ class Log:
         size, seconds = '×'.join(map(str, done.size)), f'{done.seconds:.2f} s'
         self.say('  '.join([job.name, size, seconds, *results, *notes]), self.stream)
 
-# %% ../nbs/product/cutout.ipynb #41100cfc
+# %% ../nbs/product/cutout.ipynb #10a2b633
 @contextmanager
-def _terminable():
-    "While it lasts, SIGTERM is a Ctrl-C"
-    def interrupt(*args): raise KeyboardInterrupt
-    if threading.current_thread() is not threading.main_thread(): return (yield)
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try: yield
-    finally: signal.signal(signal.SIGTERM, before)
+def interruptions():
+    "An event that Ctrl-C and SIGTERM set, instead of ending the process"
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread(): return (yield stop)
+    def ask(sign, frame):
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {sign: signal.signal(sign, ask) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try: yield stop
+    finally:
+        for sign, handler in before.items(): signal.signal(sign, handler)
 
+# %% ../nbs/product/cutout.ipynb #247cd9ac
 def _report(job, future, sheets, log):
     "A line for a finished job, and its row"
     error = future.exception()
@@ -350,18 +354,17 @@ def cut_all(
     workers:int,   # Threads
     sheets:Sheets,
     log:Log,
+    stop,          # Once this event is set, no other job is begun
 ):
-    "Cut every file out, a line for each; interrupted, it finishes what was begun"
+    "Cut every file out, a line for each"
     pool = ThreadPoolExecutor(workers)
-    running = [(job, pool.submit(cutting, job)) for job in jobs]
-    try:
-        for job, future in running: _report(job, future, sheets, log)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for job, future in running[log.said:]:
-            if not future.cancelled(): _report(job, future, sheets, log)
-        sheets.write()
-        log.bar.close()
+    for job, future in [(job, pool.submit(cutting, job)) for job in jobs]:
+        while not (future.done() or stop.is_set()): wait([future], timeout=.2)
+        if stop.is_set(): pool.shutdown(cancel_futures=True)
+        if not future.cancelled(): _report(job, future, sheets, log)
+    pool.shutdown()
+    sheets.write()
+    log.bar.close()
 
 # %% ../nbs/product/cutout.ipynb #c7df471d
 class UsageError(ValueError): "Wrong arguments: one line, exit status 2"
@@ -459,23 +462,22 @@ def summary_line(log, seconds, where, done_before, skipped)->str:
     if skipped: parts.append(_counted(skipped))
     return '; '.join(parts)
 
-# %% ../nbs/product/cutout.ipynb #ad41f851
+# %% ../nbs/product/cutout.ipynb #a2bb3cf0
+def _start(cutting, load, stream):
+    "Load the networks, and say what runs them"
+    start = time.perf_counter()
+    cutting.matter = load()
+    took, nets = time.perf_counter()-start, cutting.matter.nets
+    notes = [f'({note})' for note in getattr(_notes, 'list', ())]
+    print(f'networks loaded in {took:.1f} s: {nets.backend} on {nets.device}', *notes, file=stream, flush=True)
+
 def run_jobs(cutting, load, jobs, workers, sheets, log)->bool:
     "Load the networks if there is anything for them to do, and cut out; was it interrupted?"
-    try:
-        with warnings_by_thread(), _terminable():
-            if not all(job.problem for job in jobs):
-                start = time.perf_counter()
-                cutting.matter = load()
-                took, nets = time.perf_counter()-start, cutting.matter.nets
-                notes = [f'({note})' for note in getattr(_notes, 'list', ())]
-                print(f'networks loaded in {took:.1f} s: {nets.backend} on {nets.device}', *notes, file=log.stream, flush=True)
-            cut_all(cutting, jobs, workers, sheets, log)
-    except KeyboardInterrupt:
-        print(f'interrupted after {log.said} of {log.total}', file=sys.stderr)
-        return True
-    finally: log.bar.close()
-    return False
+    with warnings_by_thread(), interruptions() as stop:
+        if not all(job.problem for job in jobs): _start(cutting, load, log.stream)
+        cut_all(cutting, jobs, workers, sheets, log, stop)
+    if stop.is_set(): print(f'interrupted after {log.said} of {log.total}', file=sys.stderr)
+    return stop.is_set()
 
 def exit_status(log, sheets, interrupted)->int:
     "0, 1 or 130; names what the sheets met with"
