@@ -29,30 +29,37 @@ def _read_taken(photo, alpha):
     rgb,a = read_pair(photo, alpha)
     return cv2.merge([rgb,to_byte(a)])
 
-# %% ../nbs/01_data_prep.ipynb #n54bfc6a
-def _random_soft(alpha, rng, tries=512):
-    "(x, y) of a random pixel of the uint8 plane that is neither 0 nor 255 within 5; None if there is none"
-    h,w = alpha.shape
-    y,x = np.divmod(rng.integers(h*w, size=tries), w)   # most alphas have some soft pixel among so many
-    hits = np.flatnonzero((alpha[y,x] > 5) & (alpha[y,x] < 250))
-    if not hits.size:
-        y,x = np.nonzero((alpha > 5) & (alpha < 250))
-        hits = rng.permutation(len(x))[:1]
-    return (float(x[hits[0]]),float(y[hits[0]])) if len(hits) else None
+# %% ../nbs/01_data_prep.ipynb #n4a07667
+def _is_soft(alpha): return (alpha > 5) & (alpha < 250)
 
-# %% ../nbs/01_data_prep.ipynb #n6d3190f
+def _random_soft(alpha, rng, tries=512):
+    "(x, y) of a random soft pixel of the uint8 plane; None if there is none"
+    h,w = alpha.shape
+    y,x = np.divmod(rng.integers(h*w, size=tries), w)
+    hits = np.flatnonzero(_is_soft(alpha[y,x]))   # most alphas have some soft pixel among so many
+    if not hits.size:
+        y,x = np.nonzero(_is_soft(alpha))
+        hits = rng.permutation(len(x))
+    if not hits.size: return None
+    return float(x[hits[0]]),float(y[hits[0]])
+
+# %% ../nbs/01_data_prep.ipynb #n88ae8aa
 def _person_side(h, w, rng):
     "Side of a window for the trimap network, px: the whole person, the head, or somebody far away"
-    if rng.random() < SHARES['far']: return max(h,w)*np.exp(rng.uniform(np.log(1.5), np.log(6)))
-    return rng.uniform(.95,1.6)*max(h,w) if rng.random() < .5 else rng.uniform(.45,1.)*min(h,w)
+    if rng.random() < SHARES['far']: return max(h,w)*1.5*4**rng.random()
+    if rng.random() < .5: return max(h,w)*rng.uniform(.95,1.6)
+    return min(h,w)*rng.uniform(.45,1.)
 
 def _window(alpha, rng, stage, size):
     "Centre x, y and side of a square window in the foreground, px"
     h,w = alpha.shape
-    if stage == 'matting' and rng.random() > .25 and (xy := _random_soft(alpha, rng)):
-        return *xy, rng.choice((320,480,640))*size/320*rng.uniform(.8,1.25)
+    at_edge = _random_soft(alpha, rng) if stage == 'matting' and rng.random() > .25 else None
+    if at_edge:
+        side = rng.choice((320,480,640))*size/320
+        return *at_edge,side*rng.uniform(.8,1.25)
     side = _person_side(h, w, rng)
-    x,y = (n/2 + rng.uniform(-.5,.5)*abs(n-side) for n in (w,h))
+    x = w/2 + rng.uniform(-.5,.5)*abs(w-side)
+    y = h/2 + rng.uniform(-.5,.5)*abs(h-side)
     return x,y,side
 
 # %% ../nbs/01_data_prep.ipynb #n1f8c392
@@ -67,11 +74,12 @@ SHARES = dict(
     shaded=.1,    # photographs as taken: a shadow across
 )
 
-# %% ../nbs/01_data_prep.ipynb #n7ca8527
+# %% ../nbs/01_data_prep.ipynb #ne132f71
 def _keep_inside(alpha, x, y, side):
     "Shrink and move a window so that it crosses no edge that the person touches"
     h,w = alpha.shape
-    left,right,top,bottom = (e.max() > 5 for e in (alpha[:,0], alpha[:,-1], alpha[0], alpha[-1]))
+    edges = alpha[:,0],alpha[:,-1],alpha[0],alpha[-1]
+    left,right,top,bottom = (e.max() > 5 for e in edges)
     if left and right: side = min(side, w)
     if top and bottom: side = min(side, h)
     if left: x = max(x, side/2)
@@ -80,42 +88,65 @@ def _keep_inside(alpha, x, y, side):
     if bottom: y = min(y, h-side/2)
     return (x,y),side
 
-# %% ../nbs/01_data_prep.ipynb #n9c63c12
+# %% ../nbs/01_data_prep.ipynb #nf690def
+def _rotation(rng, degrees):
+    "2x2 matrix of a random turn"
+    turn = np.deg2rad(rng.uniform(-degrees, degrees))
+    c,s = np.cos(turn),np.sin(turn)
+    return np.array([[c,-s], [s,c]])
+
+def _centred(m, centre, size):
+    "The 2x3 matrix that does `m` and brings `centre` to the middle of the sample"
+    shift = size/2 - m@np.array(centre)
+    return np.hstack([m, shift[:,None]])
+
 def _matrix(centre, side, size, rng, angle):
     "Affine matrix from the foreground's pixels to the sample's, with rotation, shear and flip"
-    turn,shear = np.deg2rad(rng.uniform(-angle, angle)),rng.uniform(-.1,.1)
-    m = size/side*np.array([[np.cos(turn),-np.sin(turn)+shear], [np.sin(turn),np.cos(turn)]])
+    m = _rotation(rng, angle)
+    m[0,1] += rng.uniform(-.1,.1)
     if rng.random() < .5: m[:,0] *= -1
-    return np.hstack([m, (size/2 - m@np.array(centre))[:,None]])
+    return _centred(size/side*m, centre, size)
 
-def _scale(m): return abs(m[0,0]*m[1,1] - m[0,1]*m[1,0])**.5
+# %% ../nbs/01_data_prep.ipynb #nb231383
+def _scale(m):
+    "How many times longer a picture gets under the matrix `m`"
+    return np.sqrt(abs(np.linalg.det(m[:,:2])))
 
 def _warp(a, m, size):
     "The HxWx4 picture `a` under the matrix `m`, size x size"
     k = _scale(m)
     if k <= .5:
-        h,w = (n//2*2 for n in a.shape[:2])
-        half = cv2.resize(a[:h,:w], (w//2,h//2), interpolation=cv2.INTER_AREA)
-        return _warp(half, m@np.array([[2,0,.5],[0,2,.5],[0,0,1]]), size)
-    if k < .67: return cv2.resize(_warp(a, 2*m + [[0,0,.5]], 2*size), (size,size), interpolation=cv2.INTER_AREA)
+        h,w = a.shape[0]//2,a.shape[1]//2
+        half = cv2.resize(a[:2*h,:2*w], (w,h), interpolation=cv2.INTER_AREA)
+        from_half = np.array([[2,0,.5], [0,2,.5], [0,0,1]])
+        return _warp(half, m@from_half, size)
+    if k < .67:
+        twice = _warp(a, 2*m + [[0,0,.5]], 2*size)
+        return cv2.resize(twice, (size,size), interpolation=cv2.INTER_AREA)
     return cv2.warpAffine(a, m, (size,size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-# %% ../nbs/01_data_prep.ipynb #ndded4d6
+# %% ../nbs/01_data_prep.ipynb #n4175d24
+def _one_of(files, rng): return files[rng.integers(len(files))]
+
 def _studio(rng, h, w):
     "A wall of one colour, brighter on one side; hxwx3 uint8"
-    y,x = np.linspace(-.5,.5,h)[:,None]*rng.uniform(-1,1),np.linspace(-.5,.5,w)*rng.uniform(-1,1)
-    wall = rng.uniform(0,255,3) + rng.uniform(-60,60)*(y+x)[...,None]
+    down = np.linspace(-.5,.5,h)*rng.uniform(-1,1)
+    across = np.linspace(-.5,.5,w)*rng.uniform(-1,1)
+    ramp = down[:,None,None] + across[:,None]
+    wall = rng.uniform(0,255,3) + rng.uniform(-60,60)*ramp
     return np.clip(wall+.5, 0, 255).astype(np.uint8)
 
 def _random_window(picture, rng, h, w, least):
     "A window of the shape h to w, at least `least` of the largest that fits, resized to it"
     H,W = picture.shape[:2]
     k = min(H/h, W/w)*rng.uniform(least, 1)
-    wh,ww = max(1, int(h*k)),max(1, int(w*k))
-    y,x = rng.integers(H-wh+1),rng.integers(W-ww+1)
-    return resize_to(picture[y:y+wh,x:x+ww], (h,w), cv2.INTER_AREA if k > 1.5 else cv2.INTER_LINEAR)
+    rows,columns = max(1, int(h*k)),max(1, int(w*k))
+    y = rng.integers(H-rows+1)
+    x = rng.integers(W-columns+1)
+    window = picture[y:y+rows,x:x+columns]
+    return resize_to(window, (h,w), cv2.INTER_AREA if k > 1.5 else cv2.INTER_LINEAR)
 
-# %% ../nbs/01_data_prep.ipynb #n55c7167
+# %% ../nbs/01_data_prep.ipynb #n36f8024
 def _blur(b, sigma):
     "Gaussian; a wide one is taken at half the size, where it costs a quarter"
     if sigma <= 2: return cv2.GaussianBlur(b, (0,0), sigma)
@@ -127,9 +158,10 @@ def _background(path, rng, size):
     if rng.random() < .1: return _studio(rng, size, size)
     b = _random_window(read_image(path), rng, size, size, .4)
     if rng.random() < .5: b = cv2.flip(b, 1)
-    return _blur(b, rng.uniform(.5,.02*size)) if rng.random() < .5 else b
+    if rng.random() < .5: b = _blur(b, rng.uniform(.5,.02*size))
+    return b
 
-# %% ../nbs/01_data_prep.ipynb #nca43b35
+# %% ../nbs/01_data_prep.ipynb #nef18459
 def _tabled(a, table):
     "Look the uint8 picture up in `table`: 256 numbers, or 256x3"
     return cv2.LUT(a, np.clip(table+.5, 0, 255).astype(np.uint8).reshape(1,256,-1))
@@ -143,9 +175,10 @@ def _jitter(a, rng, strength=1.):
     saturation = 1 + strength*rng.uniform(-.4,.3)
     tint = 1 + strength*rng.uniform(-.06,.06,3)
     mix = saturation*np.eye(3) + (1-saturation)/3   # away from grey, or towards it
-    return cv2.transform(_tabled(a, 255*(np.arange(256)/255)**gamma), mix*gain*tint)
+    curve = 255*(np.arange(256)/255)**gamma
+    return cv2.transform(_tabled(a, curve), mix*gain*tint)
 
-# %% ../nbs/01_data_prep.ipynb #na381087
+# %% ../nbs/01_data_prep.ipynb #n8924778
 def _edge_colour(fg, alpha):
     "Median colour of the person's edge; None where there is none"
     few = np.s_[::3,::3]   # a ninth of the pixels is enough for a median
@@ -155,19 +188,24 @@ def _edge_colour(fg, alpha):
 def _towards(picture, colour, squeeze, share=1.):
     "The picture with its contrast times `squeeze` and its mean moved by `share` of the way to `colour`"
     mean = np.array(cv2.mean(picture)[:3])
-    return _tabled(picture, (np.arange(256)[:,None]-mean)*squeeze + mean*(1-share) + colour*share)
+    target = mean + share*(colour-mean)
+    levels = np.arange(256)[:,None]
+    return _tabled(picture, target + squeeze*(levels-mean))
 
 def _low_contrast(fg, bg, alpha, rng):
     "The background in the colour of the person's edge, with less contrast"
     colour = _edge_colour(fg, alpha)
-    if colour is None: return bg
-    return _towards(bg, colour + rng.uniform(-18,18,3), rng.uniform(.2,.8), rng.uniform(.6,1.))
+    if colour is None: return fg,bg
+    near = colour + rng.uniform(-18,18,3)
+    return fg,_towards(bg, near, rng.uniform(.2,.8), rng.uniform(.6,1.))
 
-# %% ../nbs/01_data_prep.ipynb #n282fc55
+# %% ../nbs/01_data_prep.ipynb #n2959aee
 def _ramp(rng, size):
     "A smooth field 0..1: a half-plane with a soft edge, at a random angle"
-    angle,u = rng.uniform(0, 2*np.pi),np.linspace(-1, 1, size, dtype=np.float32)
-    z = u[None]*np.cos(angle) + u[:,None]*np.sin(angle) + rng.uniform(-.5,.5)
+    angle = rng.uniform(0, 2*np.pi)
+    u = np.linspace(-1, 1, size, dtype=np.float32)
+    z = u*np.cos(angle) + u[:,None]*np.sin(angle)
+    z += rng.uniform(-.5,.5)
     return 1/(1+np.exp(-z*rng.uniform(3,12)))
 
 def _times(a, field):
@@ -178,27 +216,40 @@ def _dim(a, light):
     "The uint8 picture times the field `light`, HxW 0..1"
     return _times(a, (255*light+.5).astype(np.uint8))
 
-# %% ../nbs/01_data_prep.ipynb #ne8c7375
-def _shadow(fg, bg, rng):
-    light = 1 - _ramp(rng, len(fg))*rng.uniform(.4,.92)
-    return _dim(fg, light),_dim(bg, light) if rng.random() < .5 else bg
+# %% ../nbs/01_data_prep.ipynb #n6149f10
+def _one_side(rng, size, least, most):
+    "Light that one side gets less of, by `least` to `most`; size x size, 0..1"
+    return 1 - _ramp(rng, size)*rng.uniform(least, most)
 
-def _darken(fg, bg, rng):
-    dark = rng.uniform(.03,.35)
+def _shadow(fg, bg, alpha, rng):
+    "A dark side of F, and half of the time of B"
+    light = _one_side(rng, len(fg), .4, .92)
+    if rng.random() < .5: bg = _dim(bg, light)
+    return _dim(fg, light),bg
+
+def _darken(fg, bg, alpha, rng):
+    "B near black; perhaps F dark too, or one side of it"
+    bg = _gain(bg, rng.uniform(.03,.35))
     if rng.random() < .5:
         exposure = rng.uniform(.2,.8)
-        fg,dark = _gain(fg, exposure),dark*exposure
-    if rng.random() < .5: fg = _dim(fg, 1 - _ramp(rng, len(fg))*rng.uniform(.3,.9))
-    return fg,_gain(bg, dark)
+        fg,bg = _gain(fg, exposure),_gain(bg, exposure)
+    if rng.random() < .5: fg = _dim(fg, _one_side(rng, len(fg), .3, .9))
+    return fg,bg
 
-# %% ../nbs/01_data_prep.ipynb #nd26b94a
-def _grey(a): return cv2.cvtColor(cv2.cvtColor(a, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+# %% ../nbs/01_data_prep.ipynb #n50df483
+def _grey(a):
+    "The picture without its colours"
+    grey = cv2.cvtColor(a, cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
 
-def _lamps(fg, bg, rng):
+def _tint(rng):
+    "Matrix of a random colour of light"
+    return np.diag(np.exp(rng.uniform(-.9,.15,3)))
+
+def _lamps(fg, bg, alpha, rng):
     "Light of one colour on both, or of two; a photograph as taken, where F is B, has one"
-    def tint(): return np.diag(np.exp(rng.uniform(-.9,.15,3)))
-    one = tint()
-    other = one if fg is bg or rng.random() < .6 else tint()
+    one = other = _tint(rng)
+    if fg is not bg and rng.random() < .4: other = _tint(rng)
     return cv2.transform(fg, one),cv2.transform(bg, other)
 
 # %% ../nbs/01_data_prep.ipynb #n628af12
@@ -244,7 +295,7 @@ def _in_front(thing, t, bg, alpha):
     bg,rest = _merge(thing, t, bg, 255-alpha)
     return bg,255-rest
 
-# %% ../nbs/01_data_prep.ipynb #n2056c83
+# %% ../nbs/01_data_prep.ipynb #ne7f2e7d
 @dataclass
 class Sample:
     "One training sample; every plane has the same size"
@@ -253,18 +304,22 @@ class Sample:
     trimap: np.ndarray  # HxW uint8 0/128/255
     fg: np.ndarray      # HxWx3 uint8
     bg: np.ndarray      # HxWx3 uint8
-    @property
-    def clean(self): return composite(self.fg.astype(np.float32), self.bg.astype(np.float32), self.alpha) # HxWx3 float32 0..255, not rounded
 
-# %% ../nbs/01_data_prep.ipynb #n6272ddd
+    @property
+    def clean(self):
+        "The composite without the camera's faults; HxWx3 float32 0..255, not rounded"
+        fg,bg = (o.astype(np.float32) for o in (self.fg,self.bg))
+        return composite(fg, bg, self.alpha)
+
+# %% ../nbs/01_data_prep.ipynb #n156e6c6
 class Composer:
-    "Makes sample i of an epoch from prepared cut-outs, photographs as taken and backgrounds; seeded by (seed, epoch, i)"
+    "Makes sample i of an epoch from cut-outs, photographs as taken, things and backgrounds, seeded by (seed, epoch, i)"
     def __init__(self,
         cutouts,              # RGBA files with estimated colours (`prepare_foregrounds`)
         backgrounds,          # Pictures with nobody in them
         photos=(),            # (image, alpha) pairs, used as taken
         objects=(),           # RGBA cut-outs of things and animals
-        stage:str='matting',  # 'matting' (crops at the edge, random trimaps) or 'trimap' (whole people, trimap of fixed width)
+        stage:str='matting',  # 'matting' (crops at the edge, random trimaps) or 'trimap' (whole people, fixed width)
         size:int=256,         # Side of a sample, px
         seed:int=0,
         hard:float=.5,        # Share of samples with darkness, shadow or low contrast
@@ -272,33 +327,33 @@ class Composer:
         low:float=.15,        # Share of samples that were shrunk and enlarged again
         width:int=3,          # Half-width of the band that the trimap network learns, px of the sample
         taken:float=.25,      # Share of samples that are photographs as taken
-        bands:dict=None,      # {stem: px} of alphas that are not to be trusted within that distance of their outline
+        bands:dict=None,      # {stem: px} of alphas that are not to be trusted so near to their outline
         plain:bool=False,     # The paper's composition only: crop, flip, compose
     ):
-        self.bands = bands or {}
-        cutouts = [o for o in cutouts if self._trusted(o, stage)]
-        photos = [o for o in photos if self._trusted(o[0], stage)]
+        self.epoch,self.bands = 0,bands or {}
         backgrounds,objects = list(backgrounds),list(objects)
+        cutouts = [o for o in cutouts if stage == 'trimap' or not self._band(o)]
+        photos = [o for o in photos if stage == 'trimap' or not self._band(o[0])]
         store_attr(but='bands')
-        self.epoch = 0
         self._check()
 
-# %% ../nbs/01_data_prep.ipynb #n96bdefb
+# %% ../nbs/01_data_prep.ipynb #nf91c417
 @patch
-def _band(self:Composer, path): return self.bands.get(source_stem(path), 0)
-
-@patch
-def _trusted(self:Composer, path, stage): return stage == 'trimap' or not self._band(path)
+def _band(self:Composer, path):
+    "Width in which the alpha of this picture is not to be trusted, px"
+    return self.bands.get(source_stem(path), 0)
 
 @patch
 def _check(self:Composer):
+    "Refuse what makes no samples"
     if self.stage not in ('matting','trimap'): raise ValueError(f'stage: matting or trimap; got {self.stage!r}')
     for name in ('hard','perturb','low','taken'):
-        if not 0 <= getattr(self, name) <= 1: raise ValueError(f'{name}: a share, 0 to 1, is needed; got {getattr(self, name)!r}')
-    if not self.cutouts or not self.backgrounds:
-        raise ValueError(f'cutouts and backgrounds: at least one of each is needed for stage {self.stage}; got {len(self.cutouts)} and {len(self.backgrounds)}')
+        share = getattr(self, name)
+        if not 0 <= share <= 1: raise ValueError(f'{name}: a share, 0 to 1, is needed; got {share!r}')
+    for name in ('cutouts','backgrounds'):
+        if not getattr(self, name): raise ValueError(f'{name}: at least one is needed for stage {self.stage}')
 
-# %% ../nbs/01_data_prep.ipynb #n458e16f
+# %% ../nbs/01_data_prep.ipynb #n8a26f9a
 @patch
 def _warped(self:Composer, rgba, m):
     "(colour, alpha) of the picture under the matrix `m`, uint8"
@@ -307,19 +362,21 @@ def _warped(self:Composer, rgba, m):
 
 @patch
 def _window_matrix(self:Composer, alpha, rng, angle=15):
+    "Affine matrix of a random window on a cut-out"
     centre,side = _keep_inside(alpha, *_window(alpha, rng, self.stage, self.size))
-    steady = min(1, max(alpha.shape)/side)   # the wider the window, the more a turn would lift the picture's end into it
+    steady = min(1, max(alpha.shape)/side)   # a wide window turned far would show the picture's end
     return _matrix(centre, side, self.size, rng, angle*steady)
 
 @patch
 def _person(self:Composer, rng):
     "A random cut-out in a random window: (colour, alpha, band)"
-    path = self.cutouts[rng.integers(len(self.cutouts))]
+    path = _one_of(self.cutouts, rng)
     rgba = _read_cutout(path)
     m = self._window_matrix(rgba[...,3], rng, 0 if self.plain else 15)
-    return *self._warped(rgba, m),self._band(path)*_scale(m)
+    colour,alpha = self._warped(rgba, m)
+    return colour,alpha,self._band(path)*_scale(m)
 
-# %% ../nbs/01_data_prep.ipynb #nb38dadb
+# %% ../nbs/01_data_prep.ipynb #na2247eb
 @patch
 def _people(self:Composer, rng):
     "Up to three people as one foreground, or, for the trimap network, nobody: (colour, alpha, band)"
@@ -336,100 +393,111 @@ def _people(self:Composer, rng):
 @patch
 def _thing(self:Composer, rng):
     "A random thing, somewhere: (colour, alpha)"
-    rgba = _read_cutout(self.objects[rng.integers(len(self.objects))])
-    rgba[[0,-1],:,3] = rgba[:,[0,-1],3] = 0    # nothing is continued beyond the picture's edge
+    rgba = _read_cutout(_one_of(self.objects, rng))
+    rgba[[0,-1],:,3] = 0    # nothing is continued beyond the picture's edge
+    rgba[:,[0,-1],3] = 0
     h,w = rgba.shape[:2]
     side = max(h,w)/rng.uniform(.2,.8)
-    centre = w/2 + side*rng.uniform(-.5,.5),h/2 + side*rng.uniform(-.5,.3)
-    colour,alpha = self._warped(rgba, _matrix(centre, side, self.size, rng, 10))
+    x = w/2 + side*rng.uniform(-.5,.5)
+    y = h/2 + side*rng.uniform(-.5,.3)
+    m = _matrix((x,y), side, self.size, rng, 10)
+    colour,alpha = self._warped(rgba, m)
     return _jitter(colour, rng),alpha
 
-# %% ../nbs/01_data_prep.ipynb #nd195295
-_HARD = dict(dark=(_darken,), low=(_low_contrast,), shadow=(_shadow,), both=(_low_contrast,_darken))
+# %% ../nbs/01_data_prep.ipynb #nb3c07ec
+_HARD = (_darken,),(_low_contrast,),(_shadow,),(_low_contrast,_darken)
 
 def _hard_light(fg, bg, alpha, rng):
     "Darkness, low contrast, a shadow, or the first two"
-    for light in _HARD[rng.choice(list(_HARD))]:
-        if light is _low_contrast: bg = light(fg, bg, alpha, rng)
-        else: fg,bg = light(fg, bg, rng)
+    for light in _one_of(_HARD, rng): fg,bg = light(fg, bg, alpha, rng)
     return fg,bg
 
 @patch
 def _composed(self:Composer, rng):
     "F, B and alpha, uint8, and the band around the outline in which alpha is not to be trusted, px"
     fg,alpha,band = self._people(rng)
-    bg = _background(self.backgrounds[rng.integers(len(self.backgrounds))], rng, self.size)
+    bg = _background(_one_of(self.backgrounds, rng), rng, self.size)
     if self.plain: return fg,bg,alpha,band
-    fg,bg = _jitter(fg, rng),_jitter(bg, rng, 1.5)
+    fg = _jitter(fg, rng)
+    bg = _jitter(bg, rng, 1.5)
     if rng.random() < self.hard: fg,bg = _hard_light(fg, bg, alpha, rng)
     if self.objects and rng.random() < SHARES['thing']:
+        thing,t = self._thing(rng)
         place = _behind if rng.random() < .5 else _in_front
-        bg,alpha = place(*self._thing(rng), bg, alpha)
-    if rng.random() < self.low: fg,bg,alpha = _low_resolution([fg,bg,alpha], rng, self.size)
+        bg,alpha = place(thing, t, bg, alpha)
+    if rng.random() < self.low:
+        fg,bg,alpha = _low_resolution((fg,bg,alpha), rng, self.size)
     return fg,bg,alpha,band
 
-# %% ../nbs/01_data_prep.ipynb #nf9011b2
+# %% ../nbs/01_data_prep.ipynb #n056f0ee
 def _photo_matrix(h, w, size, rng):
     "Affine matrix from a photograph's pixels to the sample's: most of the picture, its sides stretched by up to a half"
     share = 1. if rng.random() < .4 else rng.uniform(.45,1)
     stretch = np.exp(rng.uniform(-.15,.15))
     wide,high = w*min(1, share*stretch),h*min(1, share/stretch)
     wide,high = min(wide, 1.6*high),min(high, 1.6*wide)
-    centre = np.array([rng.uniform(wide/2, w-wide/2),rng.uniform(high/2, h-high/2)])
-    turn = np.deg2rad(rng.uniform(-12,12)) if rng.random() < .4 else 0.
-    m = np.diag([size/wide,size/high])@np.array([[np.cos(turn),-np.sin(turn)], [np.sin(turn),np.cos(turn)]])
+    x = rng.uniform(wide/2, w-wide/2)
+    y = rng.uniform(high/2, h-high/2)
+    turned = _rotation(rng, 12 if rng.random() < .4 else 0)
+    m = np.diag([size/wide,size/high])@turned
     if rng.random() < .5: m[0] *= -1
-    return np.hstack([m, (size/2 - m@centre)[:,None]])
+    return _centred(m, (x,y), size)
 
-# %% ../nbs/01_data_prep.ipynb #n0b620a5
+# %% ../nbs/01_data_prep.ipynb #n7ba4ad7
 @patch
 def _taken(self:Composer, rng):
     "A photograph as it is, as F and as B, its alpha and its band"
-    path,alpha = self.photos[rng.integers(len(self.photos))]
-    rgba = _read_taken(path, alpha)
+    path,alpha_path = _one_of(self.photos, rng)
+    rgba = _read_taken(path, alpha_path)
     if self.stage == 'trimap': m = _photo_matrix(*rgba.shape[:2], self.size, rng)
     else: m = self._window_matrix(rgba[...,3], rng)
     photo,alpha = self._warped(rgba, m)
     photo = _jitter(photo, rng, .7)
     if rng.random() < SHARES['dim']: photo = _gain(photo, rng.uniform(.15,.7))
-    if rng.random() < SHARES['shaded']: photo = _shadow(photo, photo, rng)[0]
+    if rng.random() < SHARES['shaded']: photo = _dim(photo, _one_side(rng, self.size, .4, .92))
     return photo,photo,alpha,self._band(path)*_scale(m)
 
-# %% ../nbs/01_data_prep.ipynb #n68bb129
+# %% ../nbs/01_data_prep.ipynb #n76a5e84
 @patch
 def _trimap(self:Composer, alpha, band, rng):
     if self.stage == 'trimap':
         width = max(self.width, int(np.ceil(band)))
         return alpha_to_trimap(alpha, width, width)
-    wide = 13 if rng.random() < .85 else 5
-    trimap = random_trimap(alpha, rng, (1, max(2, self.size//wide)))
-    return perturb_trimap(trimap, rng) if rng.random() < self.perturb else trimap
+    widest = self.size//(13 if rng.random() < .85 else 5)
+    trimap = random_trimap(alpha, rng, (1,max(2, widest)))
+    if rng.random() < self.perturb: trimap = perturb_trimap(trimap, rng)
+    return trimap
 
-# %% ../nbs/01_data_prep.ipynb #n0b4e989
+# %% ../nbs/01_data_prep.ipynb #n5227ec1
 @patch
-def _coloured(self:Composer, fg, bg, rng):
-    "Grey, in the light of lamps, or as it is"
+def _planes(self:Composer, rng):
+    "F, B, alpha and band of a sample"
+    if self.plain: return self._composed(rng)
+    taken = self.photos and rng.random() < self.taken
+    fg,bg,alpha,band = self._taken(rng) if taken else self._composed(rng)
     draw = rng.random()
-    if draw < SHARES['grey']: return _grey(fg),_grey(bg)
-    return _lamps(fg, bg, rng) if draw < SHARES['grey']+SHARES['lamp'] else (fg,bg)
+    if draw < SHARES['grey']: fg,bg = _grey(fg),_grey(bg)
+    elif draw < SHARES['grey']+SHARES['lamp']: fg,bg = _lamps(fg, bg, alpha, rng)
+    return fg,bg,alpha,band
 
 @patch
 def __call__(self:Composer, i:int)->Sample:
+    "Sample `i` of this epoch"
     rng = np.random.default_rng([self.seed,self.epoch,int(i)])
-    taken = self.photos and not self.plain and rng.random() < self.taken
-    fg,bg,alpha,band = self._taken(rng) if taken else self._composed(rng)
-    if not self.plain: fg,bg = self._coloured(fg, bg, rng)
+    fg,bg,alpha,band = self._planes(rng)
     image = _over(fg, bg, alpha)
     if not self.plain: image = _camera(image, rng)
-    return Sample(image, alpha.astype(np.float32)/255, self._trimap(alpha, band, rng), fg, bg)
+    trimap = self._trimap(alpha, band, rng)
+    return Sample(image, alpha.astype(np.float32)/255, trimap, fg, bg)
 
-# %% ../nbs/01_data_prep.ipynb #n51f0422
+# %% ../nbs/01_data_prep.ipynb #n8d774ed
 def _as_composed(fg, bg, alpha): return fg,bg
 
 def _near_black(fg, bg, alpha): return _gain(fg, .7),_gain(bg, .08)
 
 def _unlit_side(fg, bg, alpha):
-    light = np.broadcast_to(np.linspace(.12, 1, fg.shape[1]), fg.shape[:2])
+    ramp = np.linspace(.12, 1, fg.shape[1])
+    light = np.broadcast_to(ramp, fg.shape[:2])
     return _dim(fg, light),_dim(bg, light/2)
 
 def _edge_coloured(fg, bg, alpha):
@@ -438,18 +506,18 @@ def _edge_coloured(fg, bg, alpha):
 
 _RELIGHT = dict(plain=_as_composed, dark=_near_black, shadow=_unlit_side, lowcontrast=_edge_coloured)
 
-# %% ../nbs/01_data_prep.ipynb #n782a912
+# %% ../nbs/01_data_prep.ipynb #nabcdbf9
 def relight(
     fg:np.ndarray,        # HxWx3 uint8 foreground colours
     bg:np.ndarray,        # HxWx3 uint8 background
     alpha:np.ndarray,     # HxW float32 0..1
-    kind:str='plain',     # 'plain', 'dark' (background near black), 'shadow' (one side of the picture unlit) or 'lowcontrast' (background of the edge's colour)
+    kind:str='plain',     # or 'dark' (near black behind), 'shadow' (one side unlit), 'lowcontrast' (the edge's colour)
 )->np.ndarray:            # HxWx3 uint8 composite
     "Compose a portrait in one of the lights that CelebA is hard in"
     if kind not in _RELIGHT: raise ValueError(f'kind: {", ".join(_RELIGHT)}; got {kind!r}')
     return composite(*_RELIGHT[kind](fg, bg, to_byte(alpha)), alpha)
 
-# %% ../nbs/01_data_prep.ipynb #n7aa618a
+# %% ../nbs/01_data_prep.ipynb #nb83c9e4
 def face_window(
     alpha:np.ndarray,  # HxW float32 0..1 of a portrait
 )->tuple:              # rows and columns, two slices
@@ -457,28 +525,31 @@ def face_window(
     h,w = alpha.shape
     person = alpha > .5
     if not person.any(): raise ValueError('alpha: nobody in it')
-    top = int(np.argmax(person.any(1)))
+    top = int(person.any(1).argmax())
     rows = person[top:top+max(2, int(.22*h))]
-    head,middle = np.median(rows[len(rows)//2:].sum(1)),np.nonzero(rows)[1].mean()
+    head = np.median(rows[len(rows)//2:].sum(1))
+    middle = np.nonzero(rows)[1].mean()
     wide = max(1, int(min(1.55*head, w, h*178/218)))
     high = min(h, int(wide*218/178))
-    y,x = int(np.clip(top-.1*high, 0, h-high)),int(np.clip(middle-wide/2, 0, w-wide))
+    y = int(np.clip(top-.1*high, 0, h-high))
+    x = int(np.clip(middle-wide/2, 0, w-wide))
     return slice(y, y+high),slice(x, x+wide)
 
-# %% ../nbs/01_data_prep.ipynb #ndbd2d4e
+# %% ../nbs/01_data_prep.ipynb #n3b78bdc
 LIGHTS = ('studio','outdoor','dark','shadow','lowcontrast')
 
 def _face_like_celeba(image, alpha):
     "(colours, alpha) of a portrait's head, 218x178; alpha in steps of 1/255, as it will be written"
     rgb,a = read_pair(image, alpha)
-    box = face_window(a)
-    colour,a = (resize_to(np.ascontiguousarray(o[box]), (218,178), cv2.INTER_AREA) for o in (estimate_foreground(rgb, a),a))
-    return colour,to_byte(a).astype(np.float32)/255
+    box,size = face_window(a),(218,178)
+    colour = resize_to(estimate_foreground(rgb, a)[box], size, cv2.INTER_AREA)
+    a = to_byte(resize_to(a[box], size, cv2.INTER_AREA))
+    return colour,a.astype(np.float32)/255
 
 def _in_light(colour, alpha, light, backgrounds, rng):
     "The head in one of `LIGHTS`, HxWx3 uint8"
     if light == 'studio': bg = _studio(rng, 218, 178)
-    else: bg = _random_window(read_image(backgrounds[rng.integers(len(backgrounds))]), rng, 218, 178, .5)
+    else: bg = _random_window(read_image(_one_of(backgrounds, rng)), rng, 218, 178, .5)
     return relight(colour, bg, alpha, light if light in _RELIGHT else 'plain')
 
 # %% ../nbs/01_data_prep.ipynb #n8926c69

@@ -15,12 +15,14 @@ from .files import progress, shown_name, write_atomic
 from .images import ImageError, read_alpha, read_image, read_rgba, resize_to, row_strips, work_size, write_png
 from .trimaps import TRIMAP_UNKNOWN, alpha_to_trimap, check_alpha
 
-# %% ../nbs/toolbox/labels.ipynb #n0be698f
+# %% ../nbs/toolbox/labels.ipynb #n77dd635
 def _neighbours(px, shape):
     "Flat indices of what lies right of, left of, below and above each pixel of `px`; at the border the pixel itself"
     h,w = shape
     y,x = np.divmod(px, w)
-    return px + (x < w-1), px - (x > 0), px + w*(y < h-1), px - w*(y > 0)
+    right,left = px + (x < w-1),px - (x > 0)
+    below,above = px + w*(y < h-1),px - w*(y > 0)
+    return right,left,below,above
 
 def _chessboard(active):
     "Flat indices of the active pixels on black squares, and of those on white ones"
@@ -29,7 +31,7 @@ def _chessboard(active):
     white = (y+x) % 2 == 1
     return px[~white],px[white]
 
-# %% ../nbs/toolbox/labels.ipynb #nd0389ac
+# %% ../nbs/toolbox/labels.ipynb #nc3fcc34
 class _Equations:
     "The equations of the pixels `px`, no two of which are neighbours"
     def __init__(self, px, image, alpha, eps):
@@ -42,14 +44,20 @@ class _Equations:
         self.share = 1/(self.alpha**2 + (1-self.alpha)**2 + total)
         self.colour = image.reshape(-1,3)[px].astype(np.float32)
 
+    def expected(self, plane):
+        "Weighted mean of the neighbours' colours"
+        return sum(w*plane.take(n, 0) for w,n in zip(self.weights, self.near))
+
     def solve(self, F, B):
         "Set F and B, Nx3 uint8, at these pixels"
-        f,b = (sum(w*o.take(n, 0) for w,n in zip(self.weights, self.near)) for o in (F,B))
-        rest = self.share*(self.colour - self.alpha*f - (1-self.alpha)*b)
-        F[self.px] = np.clip(f + self.alpha*rest + .5, 0, 255)
-        B[self.px] = np.clip(b + (1-self.alpha)*rest + .5, 0, 255)
+        a = self.alpha
+        f = self.expected(F)
+        b = self.expected(B)
+        r = self.share*(self.colour - a*f - (1-a)*b)
+        F[self.px] = np.clip(f + a*r + .5, 0, 255)
+        B[self.px] = np.clip(b + (1-a)*r + .5, 0, 255)
 
-# %% ../nbs/toolbox/labels.ipynb #ne4ecfff
+# %% ../nbs/toolbox/labels.ipynb #nffc23b7
 def _level(F, B, image, alpha, rounds, whole):
     "Solve one level in place, everywhere or at the soft pixels; F, B, image: hxwx3 uint8"
     if whole: active = np.ones(alpha.shape, np.uint8)
@@ -58,17 +66,23 @@ def _level(F, B, image, alpha, rounds, whole):
         cv2.copyTo(image, cv2.inRange(alpha, -1, 0), B)
         active = cv2.dilate(cv2.inRange(alpha, 1e-4, 1-1e-4), np.ones((3,3), np.uint8))
     halves = [_Equations(px, image, alpha, eps=1e-5) for px in _chessboard(active)]
+    F,B = F.reshape(-1,3),B.reshape(-1,3)
     for _ in range(rounds):
-        for half in halves: half.solve(F.reshape(-1,3), B.reshape(-1,3))
+        for half in halves: half.solve(F, B)
 
-# %% ../nbs/toolbox/labels.ipynb #ne5c739e
-def _mean_colour(image, where): return np.uint8(cv2.mean(image, where.astype(np.uint8))[:3]).reshape(1,1,3)
+# %% ../nbs/toolbox/labels.ipynb #n6f96d67
+def _mean_colour(image, where):
+    "Of the pixels where the mask says so, as a picture of one pixel"
+    mean = cv2.mean(image, where.astype(np.uint8))
+    return np.uint8(mean[:3]).reshape(1,1,3)
 
 def _check_pair(image, alpha):
     "The picture and its alpha as float32, if they fit each other"
-    image,alpha = np.asarray(image),check_alpha(alpha).astype(np.float32, copy=False)
-    if image.dtype == np.uint8 and image.shape == (*alpha.shape,3): return np.ascontiguousarray(image),alpha
-    raise ValueError(f'image: HxWx3 uint8 of the size of alpha, {alpha.shape}, is needed; got {image.dtype} {image.shape}')
+    alpha = check_alpha(alpha).astype(np.float32, copy=False)
+    image = np.ascontiguousarray(image)
+    if image.dtype == np.uint8 and image.shape == (*alpha.shape,3): return image,alpha
+    got = f'{image.dtype} {image.shape}'
+    raise ValueError(f'image: HxWx3 uint8 of the size of alpha, {alpha.shape}, is needed; got {got}')
 
 # %% ../nbs/toolbox/labels.ipynb #nf06652d
 def estimate_foreground(
@@ -89,7 +103,7 @@ def estimate_foreground(
         _level(F, B, small, a, 10 if whole else 4, whole)
     return (F,B) if return_background else F
 
-# %% ../nbs/toolbox/labels.ipynb #n557ef1a
+# %% ../nbs/toolbox/labels.ipynb #n814fdb7
 def foreground_colours(
     image:np.ndarray,  # HxWx3 uint8
     alpha:np.ndarray,  # HxW float 0..1
@@ -97,8 +111,9 @@ def foreground_colours(
 )->np.ndarray:         # HxWx3 uint8
     "The person's own colours at every pixel: estimated where alpha is below 1, the photograph's where it is 1"
     image,alpha = _check_pair(image, alpha)
-    size = work_size(*alpha.shape, largest, 1)
-    F,B = (resize_to(o, alpha.shape, cv2.INTER_LINEAR) for o in estimate_foreground(resize_to(image, size), resize_to(alpha, size), True))
+    small = work_size(*alpha.shape, largest, 1)
+    colours = estimate_foreground(resize_to(image, small), resize_to(alpha, small), return_background=True)
+    F,B = (resize_to(o, alpha.shape, cv2.INTER_LINEAR) for o in colours)
     for y in row_strips(len(F)):
         cv2.copyTo(image[y], cv2.inRange(alpha[y], 1, 2), F[y])
         soft = (alpha[y] > 0) & (alpha[y] < 1)
@@ -107,21 +122,29 @@ def foreground_colours(
         F[y][soft] = np.clip(f + a*remainder + .5, 0, 255)
     return F
 
-# %% ../nbs/toolbox/labels.ipynb #n20216f9
-def _digest(text): return hashlib.sha1(os.fsencode(text)).hexdigest()[:8]
+# %% ../nbs/toolbox/labels.ipynb #n1d78f2b
+def _digest(parts):
+    "Eight hexadecimal digits that stand for the strings"
+    text = os.fsencode('|'.join(parts))
+    return hashlib.sha1(text).hexdigest()[:8]
+
+def _state(path):
+    stat = path.stat()
+    return f'{stat.st_size} {stat.st_mtime_ns}'
 
 def _prepared_name(paths, root):
     "File name that tells the source: its stem, and what is made of its path and of its state"
-    where = '|'.join(os.path.relpath(p, root) for p in paths)
-    state = '|'.join(f'{p.stat().st_size} {p.stat().st_mtime_ns}' for p in paths)
-    return f'{paths[0].stem[:80]}_{_digest(where)}{_digest(state)}.png'
+    where = _digest(os.path.relpath(p, root) for p in paths)
+    state = _digest(_state(p) for p in paths)
+    stem = os.fsdecode(os.fsencode(paths[0].stem)[:200])   # a name has 255 bytes at most
+    return f'{stem}_{where}{state}.png'
 
 def source_stem(prepared)->str:
     "The stem of the picture that a file of `prepare_foregrounds` was made from"
     stem = Path(prepared).stem
     return stem[:-17] if re.search('_[0-9a-f]{16}$', stem) else stem
 
-# %% ../nbs/toolbox/labels.ipynb #n34d52f3
+# %% ../nbs/toolbox/labels.ipynb #n6502aaf
 def read_pair(
     image,      # Path of an RGBA cut-out, or of a photograph
     alpha=None, # Path of the photograph's alpha
@@ -129,8 +152,8 @@ def read_pair(
     "Colours and alpha of an RGBA file, or of a photograph and its alpha; raises `ImageError`"
     if alpha is None: return read_rgba(image)
     rgb,a = read_image(image),read_alpha(alpha)
-    if rgb.shape[:2] != a.shape: raise ImageError(image, f'the image is {rgb.shape[:2]}, its alpha {a.shape}', 'Give a pair of one size')
-    return rgb,a
+    if rgb.shape[:2] == a.shape: return rgb,a
+    raise ImageError(image, f'the image is {rgb.shape[:2]}, its alpha {a.shape}', 'Give a pair of one size.')
 
 def _prepare(image, alpha, root, out):
     "(prepared file, None), made if it is not there; or (None, why not)"
@@ -145,7 +168,7 @@ def _prepare(image, alpha, root, out):
         return dst,None
     except (ImageError,OSError) as e: return None,e
 
-# %% ../nbs/toolbox/labels.ipynb #n5a0ace9
+# %% ../nbs/toolbox/labels.ipynb #n81c958b
 def prepare_foregrounds(
     items,             # (image, alpha) pairs of paths; alpha None where the image is itself an RGBA cut-out
     out,               # Folder for the prepared RGBA files
@@ -153,12 +176,14 @@ def prepare_foregrounds(
     root=None,         # Folder that names are relative to; None: the one that all images share
 )->list:               # Paths of the prepared files, in the items' order; those that failed are left out and printed
     "Estimate foreground colours of every item once; what is there already and made of the same file is kept"
-    items,out = [(Path(i).absolute(), a and Path(a).absolute()) for i,a in items],Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    items = [(Path(i).absolute(),a and Path(a).absolute()) for i,a in items]
     if not items: return []
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     root = Path(root).absolute() if root else os.path.commonpath([i.parent for i,_ in items])
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        done = list(progress(pool.map(lambda pair: _prepare(*pair, root, out), items), total=len(items)))
+        jobs = pool.map(lambda pair: _prepare(*pair, root, out), items)
+        done = list(progress(jobs, total=len(items)))
     for (image,_),(_,why) in zip(items, done):
         if why: print(f'left out: {shown_name(image)}: {why}')
     return [path for path,_ in done if path]
@@ -192,14 +217,16 @@ def _closed_form(image, trimap, label, prior):
     alpha[unknown] = solver.solve(right).clip(0, 1)
     return alpha
 
-# %% ../nbs/toolbox/labels.ipynb #na7ebf67
+# %% ../nbs/toolbox/labels.ipynb #n4ed191d
 def _check_prior(prior):
     if isinstance(prior, bool) or not isinstance(prior, (int,float)) or not 0 <= prior < 1e6:
         raise ValueError(f'prior: a number, 0 or more, is needed; got {prior!r}')
 
 def _box_of(mask, margin):
     "Rows and columns of the rectangle around the mask's pixels, `margin` px wider on each side"
-    return tuple(slice(max(0, o.min()-margin), o.max()+margin+1) for o in np.nonzero(mask))
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((2*margin+1,2*margin+1), np.uint8))
+    x,y,w,h = cv2.boundingRect(grown)
+    return slice(y, y+h),slice(x, x+w)
 
 # %% ../nbs/toolbox/labels.ipynb #nb123733
 def repair_alpha(
@@ -237,10 +264,11 @@ def coarsen_alpha(
     moved = cv2.warpAffine(steep, move, alpha.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
     return np.rint(moved*255).astype(np.float32)/255
 
-# %% ../nbs/toolbox/labels.ipynb #n579e637
+# %% ../nbs/toolbox/labels.ipynb #n244e883
 def _alphas_top(pairs, out):
     "The folder that all alphas are in, which `out` must lie outside of"
-    top,out = Path(os.path.commonpath([a.parent.absolute() for _,a in pairs])),out.absolute()
+    folders = [a.parent.absolute() for _,a in pairs]
+    top,out = Path(os.path.commonpath(folders)),out.absolute()
     if top != out and top not in out.parents: return top
     raise ValueError(f'out: {out} lies among the alphas in {top}, which are never written to; name another folder')
 
@@ -261,8 +289,12 @@ def _repair_one(photo, alpha, out, settings):
         write_png(out, np.rint(repaired*255).astype(np.uint8))
     except (ImageError,ValueError,RuntimeError,MemoryError,OSError) as e: return str(e)
 
-# %% ../nbs/toolbox/labels.ipynb #n7ce3a17
-def _as_png(path): return path if path.suffix == '.png' else path.with_name(f'{path.name}.png')
+# %% ../nbs/toolbox/labels.ipynb #nb65057f
+def _as_png(path):
+    "`a.png` for `a.png`, `a.webp.png` for `a.webp`"
+    return path if path.suffix == '.png' else path.with_name(f'{path.name}.png')
+
+def _stale(src, dst): return not dst.exists() or dst.stat().st_mtime < src.stat().st_mtime
 
 def repair_folder(
     pairs,              # [(photo, alpha), …], as from `aisegment_pairs` or `folder_pairs`
@@ -279,7 +311,8 @@ def repair_folder(
     top = _alphas_top(pairs, out)
     _same_settings(out, settings)
     jobs = [(p, a, out/_as_png(a.absolute().relative_to(top)), settings) for p,a in pairs]
-    todo = [j for j in jobs if not j[2].exists() or j[2].stat().st_mtime < j[1].stat().st_mtime]
+    todo = [(p,a,d,kw) for p,a,d,kw in jobs if _stale(a, d)]
     reasons = in_processes(_repair_one, todo, workers, progress, chunk=4)
     failed = {a:why for (_,a,*_),why in zip(todo, reasons) if why}
-    return [(p,d) for p,a,d,_ in jobs if a not in failed],left_out_table([(str(a),'not repaired',why) for a,why in failed.items()], top)
+    done = [(p,d) for p,a,d,_ in jobs if a not in failed]
+    return done,left_out_table([(str(a),'not repaired',why) for a,why in failed.items()], top)

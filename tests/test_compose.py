@@ -5,19 +5,21 @@ import cv2, numpy as np, pytest
 from PIL import Image
 from dim_nb.images import composite, read_alpha, read_image, write_png
 from dim_nb.labels import prepare_foregrounds, source_stem
-from dim_nb.compose import (LIGHTS, SHARES, Composer, _behind, _in_front, _lamps, _noise, _photo_matrix, _random_soft, _warp,
-                            celeba_like, face_window, relight)
+from dim_nb.compose import (LIGHTS, SHARES, Composer, celeba_like, face_window, relight,
+                            _behind, _in_front, _lamps, _noise, _photo_matrix, _random_soft, _warp)
 
 ROOT = Path(__file__).parent.parent
 FACES = sorted((ROOT/'data'/'portraits').glob('*.png'))
+SCENES = sorted((ROOT/'data'/'backgrounds').glob('*.jpg'))
 
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory):
-    return prepare_foregrounds([(f,None) for f in FACES], tmp_path_factory.mktemp('prepared')), sorted((ROOT/'data'/'backgrounds').glob('*.jpg'))
+    return prepare_foregrounds([(f,None) for f in FACES], tmp_path_factory.mktemp('prepared')),SCENES
 
 def test_epochs_and_seeds_differ(sources):
     c = Composer(*sources, size=64)
-    a = c(3).image; c.epoch = 1
+    a = c(3).image
+    c.epoch = 1
     assert (c(3).image!=a).any() and (Composer(*sources, size=64, seed=1)(3).image!=a).any()
 
 def fingerprint(sources, stage):
@@ -25,13 +27,14 @@ def fingerprint(sources, stage):
     out = []
     for i in range(4):
         s = Composer(*sources, stage=stage, size=96, seed=99)(i)
-        for p in (*s.image.transpose(2,0,1), s.alpha*255, s.trimap): out.append(p.astype(float).reshape(4,24,4,24).mean((1,3)))
+        planes = *s.image.transpose(2,0,1),s.alpha*255,s.trimap
+        out += [p.astype(float).reshape(4,24,4,24).mean((1,3)) for p in planes]
     return np.array(out)
 
 @pytest.mark.parametrize('stage', ['trimap','matting'])
 def test_validation_composites_never_change(sources, stage):
-    """Exactly the same in two runs on one machine; on another, where OpenCV's JPEG and warp may round differently, block by block.
-    When the composition is changed on purpose: python tests/test_compose.py"""
+    """Exactly the same in two runs on one machine; on another, where OpenCV's JPEG and warp may round differently,
+    block by block. When the composition is changed on purpose: python tests/test_compose.py"""
     assert (fingerprint(sources,stage)==fingerprint(sources,stage)).all()
     ref = json.loads((Path(__file__).parent/'valid_fingerprint.json').read_text())[stage]
     assert np.abs(fingerprint(sources,stage)-np.array(ref).reshape(-1,4,4)).max()<2
@@ -54,15 +57,22 @@ def test_plain_samples_are_the_composite(sources):
 
 def test_photos_as_taken(sources, tmp_path):
     "A photograph's alpha may be RGBA, as AISegment's, grey, or of 16 bits; the three make the same samples"
-    rgba = np.array(Image.open(FACES[0])); Image.fromarray(rgba[...,:3]).save(tmp_path/'p.png')
+    rgba = np.array(Image.open(FACES[0]))
     a = rgba[...,3]
-    write_png(tmp_path/'rgba.png', np.dstack([rgba[...,:3]*(a[...,None]>0),a])); write_png(tmp_path/'grey.png', a); write_png(tmp_path/'rgb.png', np.dstack([a]*3))
+    write_png(tmp_path/'p.png', rgba[...,:3])
+    write_png(tmp_path/'rgba.png', np.dstack([rgba[...,:3]*(a[...,None]>0),a]))
+    write_png(tmp_path/'grey.png', a)
+    write_png(tmp_path/'rgb.png', np.dstack([a]*3))
     Image.fromarray(a.astype(np.uint16)*257).save(tmp_path/'deep.png')
-    made = [[Composer(*sources, photos=[(tmp_path/'p.png', tmp_path/f'{k}.png')], size=96, seed=5)(i) for i in range(12)] for k in ('rgba','grey','rgb','deep')]
+    def samples(kind):
+        make = Composer(*sources, photos=[(tmp_path/'p.png', tmp_path/f'{kind}.png')], size=96, seed=5)
+        return [make(i) for i in range(12)]
+    made = [samples(k) for k in ('rgba','grey','rgb','deep')]
     taken = [i for i,s in enumerate(made[0]) if (s.fg==s.bg).all()]
     assert taken
     for other in made[1:]:
-        for s,o in zip(made[0], other): assert (s.image==o.image).all() and (s.alpha==o.alpha).all() and (s.trimap==o.trimap).all()
+        for s,o in zip(made[0], other):
+            for plane in ('image','alpha','trimap'): assert (getattr(s,plane)==getattr(o,plane)).all()
     for i in taken: assert np.abs(made[0][i].clean-made[0][i].fg).max()<1e-2
 
 def test_a_file_that_is_gone_is_named(sources, tmp_path):
@@ -107,7 +117,7 @@ def test_grey_pictures_and_lamps(sources, monkeypatch):
     s = Composer(*sources, size=64)(1)
     for o in (s.fg, s.bg): assert (o==o[...,:1]).all()
     rng,white = np.random.default_rng(0),np.full((4,4,3), 255, np.uint8)
-    one,same = _lamps(white, white, rng)
+    one,same = _lamps(white, white, white[...,0], rng)
     assert (one==same).all() and len(np.unique(one[0,0]))>1           # a photograph as taken has one light
 
 def test_things_behind_and_in_front():
@@ -129,7 +139,8 @@ def test_untrusted_bands(sources):
     for i in range(6):
         w,n = wide(i),narrow(i)
         assert (w.image==n.image).all() and (w.trimap==128).mean()>=(n.trimap==128).mean()
-    assert np.mean([(wide(i).trimap==128).mean() for i in range(6)])>1.5*np.mean([(narrow(i).trimap==128).mean() for i in range(6)])
+    shares = [np.mean([(c(i).trimap==128).mean() for i in range(6)]) for c in (wide,narrow)]
+    assert shares[0]>1.5*shares[1]
 
 @pytest.mark.parametrize('size', [(600,800),(100,1000),(1000,100),(64,64)])
 def test_photographs_fill_the_sample(size):
@@ -148,7 +159,8 @@ def test_shares_are_checked(sources):
 
 def test_warp_keeps_its_place():
     "Halved or drawn twice as large, the centre of mass of a blob lands where the matrix says"
-    a = np.zeros((200,300,4),np.uint8); cv2.circle(a, (140,90), 30, (255,)*4, -1)
+    a = np.zeros((200,300,4),np.uint8)
+    cv2.circle(a, (140,90), 30, (255,)*4, -1)
     for k in (1.5,1.,.66,.55,.5,.4,.24,.11):
         m = np.array([[k,.05*k,3.],[-.05*k,k,7.]])
         out = _warp(a, m, 320)[...,0].astype(float)
@@ -159,9 +171,11 @@ def test_warp_keeps_its_place():
 
 def test_random_soft_pixels():
     rng = np.random.default_rng(0)
-    a = np.zeros((200,300),np.uint8); a[:,150:] = 255
+    a = np.zeros((200,300),np.uint8)
+    a[:,150:] = 255
     assert _random_soft(a, rng) is None
-    a[7,9] = 100; assert _random_soft(a, rng)==(9.,7.)           # the only one is found
+    a[7,9] = 100
+    assert _random_soft(a, rng)==(9.,7.)           # the only one is found
     a[50:60,20:40] = 128
     got = np.array([_random_soft(a, rng) for _ in range(400)])
     assert abs(got[:,0].mean()-29.5)<1.5 and abs(got[:,1].mean()-54.5)<1.5
@@ -211,13 +225,15 @@ def test_made_faces_are_what_dim_eval_takes(tmp_path):
     out = celeba_like([(tmp_path/'p.png',None)], [tmp_path/'bg.png'], tmp_path/'out')
     items,problems = eval_items(out)
     assert not problems and sorted(o.subset for o in items)==sorted(LIGHTS)
-    images,alphas = ({o.subset:read(getattr(o, plane)) for o in items} for read,plane in ((read_image,'image'),(read_alpha,'alpha')))
-    assert all(o.shape==(218,178,3) for o in images.values()) and all(o.shape==(218,178) for o in alphas.values())
+    images = {o.subset:read_image(o.image) for o in items}
+    alphas = {o.subset:read_alpha(o.alpha) for o in items}
+    assert {o.shape for o in images.values()}=={(218,178,3)} and {o.shape for o in alphas.values()}=={(218,178)}
     assert len({o.tobytes() for o in alphas.values()})==1             # one person, one alpha
     nobody = alphas['dark']==0
     assert images['dark'][nobody].mean()<.2*images['outdoor'][nobody].mean()
 
 if __name__=='__main__':
     import tempfile
-    src = prepare_foregrounds([(f,None) for f in FACES], tempfile.mkdtemp()), sorted((ROOT/'data'/'backgrounds').glob('*.jpg'))
-    (Path(__file__).parent/'valid_fingerprint.json').write_text(json.dumps({s:fingerprint(src,s).round(1).ravel().tolist() for s in ('trimap','matting')}))
+    src = prepare_foregrounds([(f,None) for f in FACES], tempfile.mkdtemp()),SCENES
+    new = {s:fingerprint(src,s).round(1).ravel().tolist() for s in ('trimap','matting')}
+    (Path(__file__).parent/'valid_fingerprint.json').write_text(json.dumps(new))
