@@ -5,7 +5,8 @@ import numpy as np, pytest
 from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
-from dim_nb.metrics import (MASK_METRICS, METRICS, AlphaConn, AlphaGrad, AlphaMAD, AlphaMSE, AlphaSAD, all_metrics, conn,
+from dim_nb.metrics import (MASK_METRICS, METRICS, AlphaConn, AlphaGrad, AlphaMAD, AlphaMSE, AlphaSAD, all_metrics,
+    conn,
     error_maps, grad, mad, mask_iou, mask_mad, mask_scores, mse, sad, trimap_scores)
 
 ALL = (sad,mse,mad,grad,conn)
@@ -15,8 +16,10 @@ ALL = (sad,mse,mad,grad,conn)
 def ref(pred, target, trimap=None):
     p,g = (np.asarray(o,np.float64)/(255 if np.asarray(o).dtype==np.uint8 else 1) for o in (pred,target))
     r = np.ones(p.shape,bool) if trimap is None else np.asarray(trimap)==128
-    d = p-g; n = max(r.sum(),1)
-    return dict(sad=np.abs(d[r]).sum()/1000, mse=(d[r]**2).sum()/n, mad=np.abs(d[r]).sum()/n, grad=ref_grad(p,g,r), conn=ref_conn(pred,target,r))
+    d = p-g
+    n = max(r.sum(),1)
+    return dict(sad=np.abs(d[r]).sum()/1000, mse=(d[r]**2).sum()/n, mad=np.abs(d[r]).sum()/n, grad=ref_grad(p,g,r),
+        conn=ref_conn(pred,target,r))
 
 def ref_grad(p, g, r):
     gauss = lambda x: np.exp(-x**2/(2*1.4**2))/(1.4*np.sqrt(2*np.pi))
@@ -28,10 +31,12 @@ def ref_grad(p, g, r):
     return ((mag(p)-mag(g))**2)[r].sum()/1000
 
 def ref_conn(pred, target, r):
-    "All comparisons of bytes are made in whole numbers: k/255 >= i/10 is 10k >= 255i, k/255 - i/10 >= 3/20 is 20k - 510i >= 765"
+    "Bytes are compared in whole numbers: k/255 >= i/10 is 10k >= 255i, k/255 - i/10 >= 3/20 is 20k - 510i >= 765"
     exact = np.asarray(pred).dtype==np.uint8 and np.asarray(target).dtype==np.uint8
-    k = [np.asarray(o).astype(int) if exact else np.asarray(o,np.float64)/(255 if np.asarray(o).dtype==np.uint8 else 1) for o in (pred,target)]
-    level = np.zeros(k[0].shape,int); still = np.ones(k[0].shape,bool)
+    def number(o): return o.astype(int) if exact else o.astype(float)/(255 if o.dtype==np.uint8 else 1)
+    k = [number(np.asarray(o)) for o in (pred,target)]
+    level = np.zeros(k[0].shape,int)
+    still = np.ones(k[0].shape,bool)
     for i in range(1,11):
         both = (10*k[0]>=255*i)&(10*k[1]>=255*i) if exact else (k[0]>=i/10-1e-7)&(k[1]>=i/10-1e-7)
         lab,n = ndimage.label(both)
@@ -57,10 +62,12 @@ def cases():
     y,x = np.mgrid[:48,:40]
     disc = (15.5-np.hypot(y-24,x-20)).clip(0,1)
     ring = disc-(8.5-np.hypot(y-24,x-20)).clip(0,1)
-    comb = np.where(x%4<2, 1., 0.); comb[40:] = 1
+    comb = np.where(x%4<2, 1., 0.)
+    comb[40:] = 1
     yield 'noise', rng.random((48,40)), rng.random((48,40))
     for i in range(4): yield f'blobs{i}', blobs(rng,sigma=1+i), blobs(rng,sigma=1+i)
-    g = blobs(rng); yield 'near', (g+rng.normal(0,.05,g.shape)).clip(0,1), g
+    g = blobs(rng)
+    yield 'near', (g+rng.normal(0,.05,g.shape)).clip(0,1), g
     yield 'disc and ring', disc, ring
     yield 'comb', comb, disc
     yield 'zero', np.zeros_like(disc), disc
@@ -85,7 +92,8 @@ def test_reference(name, p, g, kind):
     if kind=='uint8': p,g = u(p),u(g)
     elif kind=='mixed': p = u(p)
     else: p,g = p.astype(kind),g.astype(kind)
-    check(p, g); check(g, p)
+    check(p, g)
+    check(g, p)
     tri = np.random.default_rng(2).choice(np.array([0,128,255],np.uint8), p.shape, p=[.3,.5,.2])
     check(p, g, tri)
 
@@ -98,7 +106,9 @@ def test_reference_on_ties():
         check(p, g)
 
 mattes = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2,max_dims=2,max_side=12))
-pairs = hnp.array_shapes(min_dims=2,max_dims=2,max_side=12).flatmap(lambda s: st.tuples(hnp.arrays(np.uint8,s),hnp.arrays(np.uint8,s),hnp.arrays(np.uint8,s,elements=st.sampled_from([0,128,255]))))
+codes = st.sampled_from([0,128,255])
+def three(shape): return st.tuples(*[hnp.arrays(np.uint8,shape)]*2, hnp.arrays(np.uint8,shape,elements=codes))
+pairs = hnp.array_shapes(min_dims=2,max_dims=2,max_side=12).flatmap(three)
 
 @given(pairs)
 @settings(max_examples=150, deadline=None)
@@ -133,13 +143,15 @@ def test_zero_prediction(g):
 
 def test_byte_153():
     for k in (51,102,153,204,255):          # the bytes that are whole tenths
-        for o in (np.uint8([[255,255,k]]), np.uint8([[255,255,k]])/255, (np.uint8([[255,255,k]])/255).astype(np.float32), np.float32([[1,1,k/255]])):
+        for o in (np.uint8([[255,255,k]]), np.uint8([[255,255,k]])/255,
+            (np.uint8([[255,255,k]])/255).astype(np.float32), np.float32([[1,1,k/255]])):
             want = (1-k/255)/1000 if 1-k/255>=.15 else 0
             assert abs(conn(o, np.ones((1,3)))-want)<1e-9, (k,o.dtype)
 
 def test_conn_is_not_symmetric_to_labels():
     "Background may be the largest region, and is not a component"
-    p = np.zeros((20,20)); p[9:11,9:11] = 1
+    p = np.zeros((20,20))
+    p[9:11,9:11] = 1
     assert conn(p,p)==0 and conn(p*.5,p)>0 and abs(conn(p*.5,p)-4*.5/1000)<1e-12
 
 def test_grad_scale():
@@ -153,9 +165,12 @@ def test_grad_scale():
 
 OK = np.zeros((4,5))
 @pytest.mark.parametrize('args,says', [
-    ((OK,OK[:3]),'pred.*target.*equal'), ((OK[None],OK),'pred: shape'), ((OK,OK[0]),'target: shape'), ((OK,np.zeros((4,5,1))),'target: shape'),
-    ((OK*np.nan,OK),'pred: .*NaN'), ((OK,OK+np.inf),'target: .*NaN or inf'), ((OK+1.5,OK),'pred: values'), ((OK,OK-.1),'target: values'), ((OK,OK+255.),'target: values'),
-    ((OK.astype(int),OK),'pred: dtype'), ((OK,OK,OK[:2]+128),'trimap: shape'), ((OK,OK,OK+1),'trimap: values'), ((OK,OK,OK+127),'trimap: values')])
+    ((OK,OK[:3]),'pred.*target.*equal'), ((OK[None],OK),'pred: shape'), ((OK,OK[0]),
+        'target: shape'), ((OK,np.zeros((4,5,1))),'target: shape'),
+    ((OK*np.nan,OK),'pred: .*NaN'), ((OK,OK+np.inf),'target: .*NaN or inf'), ((OK+1.5,OK),
+        'pred: values'), ((OK,OK-.1),'target: values'), ((OK,OK+255.),'target: values'),
+    ((OK.astype(int),OK),'pred: dtype'), ((OK,OK,OK[:2]+128),'trimap: shape'), ((OK,OK,OK+1),
+        'trimap: values'), ((OK,OK,OK+127),'trimap: values')])
 @pytest.mark.parametrize('f', ALL+(all_metrics,))
 def test_faults(f, args, says):
     with pytest.raises(ValueError, match=says): f(*args)
@@ -165,13 +180,20 @@ def test_inputs_accepted():
     assert sad(OK.astype(bool),OK)==0 and sad(OK.astype(np.float16),OK.astype(np.uint16))==0
     assert sad(torch.zeros(4,5,requires_grad=True),torch.zeros(4,5))==0
     assert sad(OK+1+5e-5, OK+1)==0          # rounding beyond 1 is clipped
-    a = np.random.default_rng(0).random((4,5)); b = a.copy(); all_metrics(a,OK); assert np.array_equal(a,b)
+    a = np.random.default_rng(0).random((4,5))
+    b = a.copy()
+    all_metrics(a,OK)
+    assert np.array_equal(a,b)
 
 # --- trimaps -----------------------------------------------------------------
 
 def test_trimap_scores_by_hand():
-    a = np.zeros((6,8)); a[:,4:] = 1; a[:,3] = .5
-    t = np.zeros((6,8),np.uint8); t[:,2:5] = 128; t[:,5:] = 255
+    a = np.zeros((6,8))
+    a[:,4:] = 1
+    a[:,3] = .5
+    t = np.zeros((6,8),np.uint8)
+    t[:,2:5] = 128
+    t[:,5:] = 255
     s = trimap_scores(t, a, t)
     assert (s['iou_bg'],s['iou_unknown'],s['iou_fg'],s['fatal'],s['unknown'])==(1,1,1,0,3/8)
     assert abs(s['rms_edge_px']-.5)<1e-9            # mid-line at x = 3, contour between 2 and 3
@@ -181,12 +203,16 @@ def test_trimap_scores_by_hand():
 
 @pytest.mark.parametrize('d', [0,1,3,-2])
 def test_rms_edge_of_a_shift(d):
-    a = np.zeros((30,60)); a[:,30:] = 1
-    t = np.full((30,60),128,np.uint8); t[:,:26+d] = 0; t[:,34+d:] = 255
+    a = np.zeros((30,60))
+    a[:,30:] = 1
+    t = np.full((30,60),128,np.uint8)
+    t[:,:26+d] = 0
+    t[:,34+d:] = 255
     for u,b in ((t,a),(t.T,a.T),(255-t+(t==128),1-a)): assert abs(trimap_scores(u,b)['rms_edge_px']-abs(d))<1e-9
 
 def test_rms_edge_of_a_disc():
-    y,x = np.mgrid[:101,:101]; r = np.hypot(y-50,x-50)
+    y,x = np.mgrid[:101,:101]
+    r = np.hypot(y-50,x-50)
     for d in (0,2,5):
         t = np.where(r<25+d, 255, np.where(r>35+d, 0, 128)).astype(np.uint8)
         assert abs(trimap_scores(t, (30.5-r).clip(0,1))['rms_edge_px']-d)<.45
@@ -198,9 +224,11 @@ def test_trimap_thresholds_and_edges():
     assert trimap_scores(t, np.array([[.11,0,.88,1,.5]]))['fatal']==.5
     for v in (0,128,255):
         s = trimap_scores(np.full((3,3),v,np.uint8), np.eye(3), np.full((3,3),v,np.uint8))
-        assert np.isnan(s['rms_edge_px']) and s['unknown']==(v==128) and sum(np.isnan(s[k]) for k in ('iou_bg','iou_unknown','iou_fg'))==2
-    assert np.isnan(trimap_scores(t, np.ones((1,5)))['rms_edge_px']) and np.isnan(trimap_scores(t, np.zeros((1,5)))['rms_edge_px'])
-    for args,says in (((t//128,t/255.),'pred: values'), ((t,np.zeros((2,5))),'pred: shape'), ((t,t/255.,t[:,:2]),'target: shape'), ((t,t*np.nan),'alpha: .*NaN')):
+        assert np.isnan(s['rms_edge_px']) and s['unknown']==(v==128)
+        assert sum(np.isnan(s[k]) for k in ('iou_bg','iou_unknown','iou_fg'))==2
+    for v in (0,1): assert np.isnan(trimap_scores(t, np.full((1,5),float(v)))['rms_edge_px'])
+    for args,says in (((t//128,t/255.),'pred: values'), ((t,np.zeros((2,5))),'pred: shape'),
+        ((t,t/255.,t[:,:2]),'target: shape'), ((t,t*np.nan),'alpha: .*NaN')):
         with pytest.raises(ValueError, match=says): trimap_scores(*args)
 
 # --- fastai ------------------------------------------------------------------
@@ -215,9 +243,12 @@ def test_fastai_metrics():
     class Items(list): n_inp = 1
     dl = TfmdDL(Items((x,y,t) for x,y,t in zip(xs,ys,ts)), bs=2, num_workers=0)
     class Net(torch.nn.Module):
-        def __init__(self): super().__init__(); self.p = torch.nn.Parameter(torch.ones(1))
+        def __init__(self):
+            super().__init__()
+            self.p = torch.nn.Parameter(torch.ones(1))
         def forward(self, x): return x*self.p
-    ms = [cls() for cls in (AlphaSAD,AlphaMSE,AlphaMAD,AlphaGrad,AlphaConn)]+[AlphaSAD(trimap=1), AlphaConn(trimap=1), AlphaSAD(trimap=lambda l: l.yb[1][:,None]/2)]
+    ms = [cls() for cls in (AlphaSAD,AlphaMSE,AlphaMAD,AlphaGrad,AlphaConn)]+[AlphaSAD(trimap=1), AlphaConn(trimap=1),
+        AlphaSAD(trimap=lambda l: l.yb[1][:,None]/2)]
     learn = Learner(DataLoaders(dl,dl), Net(), loss_func=lambda p,y,t: MSELossFlat()(p,y), metrics=ms)
     with learn.no_bar(), learn.no_logging(): got = learn.validate()[1:]
     code = np.array([0,128,255],np.uint8)
@@ -265,7 +296,8 @@ def test_masks_ignore_what_is_not_judged():
     bytes_ = np.rint(a*255).astype(np.uint8)
     assert abs(mask_mad(bytes_,m)-mask_mad(bytes_/255,m))<1e-12
 
-@pytest.mark.parametrize('args,says', [((OK,OK+1),'mask: values'), ((OK,OK[:2]),'mask: shape'), ((OK+7,OK),'alpha: values'), ((OK*np.nan,OK),'alpha: .*NaN')])
+@pytest.mark.parametrize('args,says', [((OK,OK+1),'mask: values'), ((OK,OK[:2]),'mask: shape'),
+    ((OK+7,OK),'alpha: values'), ((OK*np.nan,OK),'alpha: .*NaN')])
 @pytest.mark.parametrize('f', [mask_iou,mask_mad,mask_scores])
 def test_mask_faults(f, args, says):
     with pytest.raises(ValueError, match=says): f(*args)

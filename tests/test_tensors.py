@@ -30,20 +30,27 @@ def test_types(T):
 
 @pytest.mark.parametrize('stage', ['trimap','matting','refine'])
 def test_show_stages(T, stage):
-    import matplotlib; matplotlib.use('Agg')
+    import matplotlib
+    matplotlib.use('Agg')
     import matplotlib.pyplot as plt, torch
-    from fastai.vision.all import CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Learner, MSELossFlat, Normalize, TfmdDL, imagenet_stats
+    from fastai.vision.all import (CrossEntropyLossFlat, DataLoaders, IntToFloatTensor, Learner, MSELossFlat, Normalize,
+        TfmdDL, imagenet_stats)
     tri = RNG.choice(np.array([0,128,255],np.uint8),(H,W))
-    x = T.MattingImage.create(RGB) if stage=='trimap' else T.MattingInput.create((RGB, tri if stage=='matting' else GREY/255))
+    fourth = tri if stage=='matting' else GREY/255
+    x = T.MattingImage.create(RGB) if stage=='trimap' else T.MattingInput.create((RGB, fourth))
     y = T.Trimap.create(tri) if stage=='trimap' else T.Alpha.create(GREY)
-    dls = DataLoaders(*[TfmdDL([(x,y)]*5, bs=3, num_workers=0, after_batch=[IntToFloatTensor(),Normalize.from_stats(*imagenet_stats, cuda=False)]) for _ in range(2)])
+    after = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
+    dls = DataLoaders(*[TfmdDL([(x,y)]*5, bs=3, num_workers=0, after_batch=after) for _ in range(2)])
     dls.show_batch(max_n=2)
     titles = [a.get_title() for a in plt.gcf().axes]
-    assert titles[:3]==dict(trimap=['Photo','True trimap',''], matting=['Photo','Trimap','True alpha'], refine=['Photo','Rough alpha','True alpha'])[stage]
+    assert titles[:3]==dict(trimap=['Photo','True trimap',''], matting=['Photo','Trimap','True alpha'],
+        refine=['Photo','Rough alpha','True alpha'])[stage]
     n = len(x)
-    learn = Learner(dls, torch.nn.Conv2d(n, 3 if n==3 else 1, 3, padding=1), loss_func=CrossEntropyLossFlat(axis=1) if n==3 else MSELossFlat())
+    loss = CrossEntropyLossFlat(axis=1) if n==3 else MSELossFlat()
+    learn = Learner(dls, torch.nn.Conv2d(n, 3 if n==3 else 1, 3, padding=1), loss_func=loss)
     with learn.no_bar(), learn.no_logging():
-        learn.fit(1); learn.show_results(max_n=2)
+        learn.fit(1)
+        learn.show_results(max_n=2)
     assert 'Predicted' in ''.join(a.get_title() for a in plt.gcf().axes)
     plt.close('all')
 

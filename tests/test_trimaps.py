@@ -5,7 +5,8 @@ import cv2, numpy as np, pytest
 from PIL import Image
 from dim_nb.images import ImageError, composite, read_alpha, read_rgba, write_png
 from dim_nb.trimaps import (TRIMAP_UNKNOWN, alpha_to_trimap, check_alpha, classes_to_trimap, distance_to, force_known,
-    grow_band, open_holes, perturb_trimap, random_trimap, read_trimap, settle_known, shrink_band, shrink_trimap, trimap_to_classes)
+    grow_band, open_holes, perturb_trimap, random_trimap, read_trimap, settle_known, shrink_band, shrink_trimap,
+    trimap_to_classes)
 from dim_nb.labels import repair_alpha
 
 H,W = 40,60
@@ -29,8 +30,10 @@ def test_imports_nothing_heavy():
 def test_read_trimap():
     t = RNG.choice(np.array([0,128,255],np.uint8),(H,W))
     im = Image.fromarray(t)
-    for o in (im, *(im.convert(mode) for mode in ('RGB','RGBA','P','LA'))): assert np.array_equal(read_trimap(enc(o)), t)
-    for o in (t, t.astype(np.uint16)*257, np.array([0,.5,1])[trimap_to_classes(t)]): assert np.array_equal(read_trimap(o), t)
+    for o in (im, *(im.convert(mode) for mode in ('RGB','RGBA','P','LA'))):
+        assert np.array_equal(read_trimap(enc(o)), t)
+    for o in (t, t.astype(np.uint16)*257, np.array([0,.5,1])[trimap_to_classes(t)]):
+        assert np.array_equal(read_trimap(o), t)
     assert read_trimap(t, size=(H,W)).dtype==np.uint8
 
 @pytest.mark.parametrize('v', [1,2,60,126,127,128,129,130,200,254])
@@ -53,7 +56,8 @@ def test_several_greys_are_said_and_thresholded(tmp_path):
 
 @pytest.mark.parametrize('spoil', [
     lambda t: cv2.GaussianBlur(t,None,2), lambda t: cv2.resize(cv2.resize(t,(70,50)),(100,80)),
-    lambda t: np.asarray(Image.open(io.BytesIO(enc(Image.fromarray(t),'JPEG',quality=60))))], ids=['soft brush','interpolated','jpeg'])
+    lambda t: np.asarray(Image.open(io.BytesIO(enc(Image.fromarray(t),'JPEG',
+        quality=60))))], ids=['soft brush','interpolated','jpeg'])
 def test_a_spoilt_trimap_changes_no_side(spoil):
     y,x = np.mgrid[:80,:100]
     t = alpha_to_trimap((30.5-np.hypot(y-40,x-50)).clip(0,1), 6, 6)
@@ -61,7 +65,8 @@ def test_a_spoilt_trimap_changes_no_side(spoil):
     assert not ((got!=t)&(got!=128)&(t!=128)).any()
     assert (got==t).mean()>.9
 
-@pytest.mark.parametrize('values,side', [([0,128],'foreground'), ([128,255],'background'), ([0],'foreground'), ([255],'background')])
+@pytest.mark.parametrize('values,side', [([0,128],'foreground'), ([128,255],'background'), ([0],'foreground'),
+    ([255],'background')])
 def test_a_missing_side_warns(tmp_path, values, side):
     f = write_png(tmp_path/'tri.png', np.resize(np.uint8(values),(4,5)))
     with pytest.warns(UserWarning, match=f'tri.png: this trimap declares no {side}'): read_trimap(f)
@@ -91,7 +96,7 @@ ROOT = Path(__file__).parent.parent
 FACES = sorted((ROOT/'data'/'portraits').glob('*.png'))
 
 def squared_distances(a):
-    "The definition by brute force: (sure, its code, squared distance to the nearest pixel that is not sure) for both sides"
+    "By brute force: (sure, its code, squared distance to the nearest pixel that is not sure) for both sides"
     yx = np.stack(np.mgrid[:a.shape[0],:a.shape[1]],-1).reshape(-1,2)
     for sure,code in ((a>=.99,255),(a<=.01,0)):
         rest = yx[~sure.ravel()]
@@ -106,10 +111,16 @@ def by_distance(sides, *widths):
 def shapes(n=40):
     y,x = np.mgrid[:n,:n]
     disk = np.clip(12-np.hypot(y-n/2,x-n/2)+.5, 0, 1)
-    thin = np.zeros((n,n)); thin[:,n//2] = 1; thin[5] = 1
-    border = np.zeros((n,n)); border[n//2:] = 1; border[n//2:,:3] = .5
-    lone = np.zeros((n,n)); lone[20,20] = 1
-    return dict(disk=disk, thin=thin, border=border, lone=lone, hair=np.where((x+y)%7==0,.6,disk), empty=np.zeros((n,n)), full=np.ones((n,n)), corner=((x<9)&(y<9))*1., soft=np.full((n,n),.5))
+    thin = np.zeros((n,n))
+    thin[:,n//2] = 1
+    thin[5] = 1
+    border = np.zeros((n,n))
+    border[n//2:] = 1
+    border[n//2:,:3] = .5
+    lone = np.zeros((n,n))
+    lone[20,20] = 1
+    return dict(disk=disk, thin=thin, border=border, lone=lone, hair=np.where((x+y)%7==0,.6,disk),
+        empty=np.zeros((n,n)), full=np.ones((n,n)), corner=((x<9)&(y<9))*1., soft=np.full((n,n),.5))
 
 @pytest.mark.parametrize('name', list(shapes()))
 def test_band_is_as_wide_as_asked(name):
@@ -134,13 +145,16 @@ def test_band_is_not_shifted():
     a = np.maximum(a, a[::-1,::-1])
     for w in range(1,12):
         t = alpha_to_trimap(a,w,w)
-        assert (t==t[::-1,::-1]).all() and (t==alpha_to_trimap(a[::-1],w,w)[::-1]).all() and (t.T==alpha_to_trimap(a.T,w,w)).all()
+        assert (t==t[::-1,::-1]).all()
+        assert (t==alpha_to_trimap(a[::-1],w,w)[::-1]).all() and (t.T==alpha_to_trimap(a.T,w,w)).all()
 
-@pytest.mark.parametrize('name,args', [('fg_width',(-1,1)),('fg_width',(1.5,1)),('fg_width',(None,1)),('bg_width',(1,-3)),('bg_width',(1,'2')),('bg_width',(1,True))])
+@pytest.mark.parametrize('name,args', [('fg_width',(-1,1)),('fg_width',(1.5,1)),('fg_width',(None,1)),
+    ('bg_width',(1,-3)),('bg_width',(1,'2')),('bg_width',(1,True))])
 def test_bad_widths(name, args):
     with pytest.raises(ValueError, match=name): alpha_to_trimap(np.zeros((4,4)), *args)
 
-@pytest.mark.parametrize('a', [np.zeros((4,4,3)), np.zeros((4,4,1)), np.zeros(4), np.zeros((4,4),np.int32), np.full((4,4),1.01), np.full((4,4),-.01), np.full((4,4),np.nan), np.full((4,4),255.)])
+@pytest.mark.parametrize('a', [np.zeros((4,4,3)), np.zeros((4,4,1)), np.zeros(4), np.zeros((4,4),np.int32),
+    np.full((4,4),1.01), np.full((4,4),-.01), np.full((4,4),np.nan), np.full((4,4),255.)])
 def test_bad_alphas(a):
     with pytest.raises(ValueError, match='alpha'): alpha_to_trimap(a, 1, 1)
     with pytest.raises(ValueError, match='alpha'): repair_alpha(np.zeros((4,4,3),np.uint8), a)
@@ -148,7 +162,8 @@ def test_bad_alphas(a):
 def test_good_alphas():
     a = shapes()['disk']
     t = alpha_to_trimap(a,2,2)
-    assert t.dtype==np.uint8 and (alpha_to_trimap(a.astype(np.float32),2,2)==t).all() and (alpha_to_trimap(a>.5,np.int64(2),2)==alpha_to_trimap((a>.5)*1.,2,2)).all()
+    assert t.dtype==np.uint8 and (alpha_to_trimap(a.astype(np.float32),2,2)==t).all()
+    assert (alpha_to_trimap(a>.5,np.int64(2),2)==alpha_to_trimap((a>.5)*1.,2,2)).all()
     u = (a*255+.5).astype(np.uint8)
     assert (alpha_to_trimap(u,2,2)==alpha_to_trimap(u/255,2,2)).all()
     assert alpha_to_trimap(np.zeros((0,5)),1,1).shape==(0,5)
@@ -159,7 +174,8 @@ def test_check_alpha_keeps_floats_and_refuses_the_rest():
 
 def test_random_and_perturbed_trimaps_are_reproducible():
     a = shapes()['disk']
-    made = [(random_trimap(a, r), perturb_trimap(alpha_to_trimap(a,3,3), r)) for r in (np.random.default_rng(4) for _ in range(2))]
+    def make(rng): return random_trimap(a, rng), perturb_trimap(alpha_to_trimap(a,3,3), rng)
+    made = [make(np.random.default_rng(4)) for _ in range(2)]
     for one,two in zip(*made): assert np.array_equal(one, two)
     for t in made[0]: assert not set(np.unique(t))-{0,128,255} and t.dtype==np.uint8
     whole = np.zeros((20,20),np.uint8)
