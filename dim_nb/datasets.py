@@ -9,14 +9,15 @@ __all__ = ['SAME_PICTURE', 'DATASETS', 'Row', 'BANDS', 'person_key', 'MattingIte
            'matting_items', 'split_key', 'split_items', 'Sources', 'composition_sources', 'data_fingerprint',
            'celeba_sample', 'celeba_faces']
 
-# %% ../nbs/toolbox/datasets.ipynb #n1ffd759
+# %% ../nbs/toolbox/datasets.ipynb #nee29506
 import errno, hashlib, json, math, multiprocessing, os, re, stat, subprocess, sys, tempfile, time, warnings, zipfile
 from collections import deque, namedtuple
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-import pandas as pd
+import cv2, pandas as pd
 from PIL import UnidentifiedImageError
 from fastcore.basics import num_cpus
 from fastcore.parallel import ProcessPoolExecutor
@@ -216,7 +217,7 @@ def _probe(path, kind):
     height, width = pixels.shape[:2]
     return Look(*_FAULTS[kind](pixels), width, height)
 
-# %% ../nbs/toolbox/datasets.ipynb #nf32e9a7
+# %% ../nbs/toolbox/datasets.ipynb #n73d3352
 def check_workers(workers):
     "The number of processes that `workers` means; None: one per core"
     if workers is None: return num_cpus()
@@ -226,7 +227,15 @@ def check_workers(workers):
 
 def _starred(f, job): return f(*job)
 
-# %% ../nbs/toolbox/datasets.ipynb #nd4c9b91
+@contextmanager
+def _no_threads():
+    "OpenCV without threads of its own"
+    n = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try: yield
+    finally: cv2.setNumThreads(n)
+
+# %% ../nbs/toolbox/datasets.ipynb #n2d76911
 def in_processes(
     f,                  # A function at the top of a module
     jobs,               # [its arguments, …]
@@ -237,7 +246,7 @@ def in_processes(
     "`f(*job)` for each job, in order"
     n = min(check_workers(workers), math.ceil(len(jobs)/chunk))
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else None)
-    with ProcessPoolExecutor(0 if n < 2 else n, mp_context=context) as pool:
+    with _no_threads(), ProcessPoolExecutor(0 if n < 2 else n, mp_context=context) as pool:
         results = pool.map(partial(_starred, f), jobs, chunksize=chunk)
         yield from progress_bar(results, total=len(jobs)) if progress and len(jobs) > chunk else results
 
@@ -492,7 +501,7 @@ def pair_dataset(
     marks = tuple(f'{images} + {alphas}' for images,alphas,*_ in layouts)
     return Dataset(what, size, how, marks, partial(_pair_items, layouts, kind))
 
-# %% ../nbs/toolbox/datasets.ipynb #n5045ee8
+# %% ../nbs/toolbox/datasets.ipynb #n6bdf09f
 _P3M = 'Ask its authors (JizhiziLi/P3M on GitHub)'
 _P500P, _P500NP = 'validation/P3M-500-P', 'validation/P3M-500-NP'
 
@@ -504,8 +513,8 @@ DATASETS['p3m'] = pair_dataset('P3M-10k, 10,421 portraits with alphas, faces blu
     ('train/blurred_image', 'train/mask'), ('train/original_image', 'train/mask'))
 DATASETS['ppm100'] = pair_dataset('PPM-100, 100 portraits with fine alphas', 'under 1 GB', 'See ZHKKKe/PPM on GitHub',
     ('image', 'matte'), ('image', 'alpha'), ('fg', 'alpha'), ('val/fg', 'val/alpha'))
-DATASETS['aim500'] = pair_dataset('AIM-500, 500 natural images with alphas', 'under 1 GB', 'See JizhiziLi/AIM on GitHub',
-    ('original', 'mask', 'trimap'))
+DATASETS['aim500'] = pair_dataset('AIM-500, 500 natural images with alphas', 'under 1 GB',
+    'See JizhiziLi/AIM on GitHub', ('original', 'mask', 'trimap'))
 
 # %% ../nbs/toolbox/datasets.ipynb #n31ed2e4
 DATASETS['alphamatting'] = pair_dataset('alphamatting.com, 27 training images with trimaps and alphas', 'under 1 GB',

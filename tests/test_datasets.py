@@ -372,6 +372,23 @@ def test_masks_and_their_subsets(tmp_path):
     (tmp_path/'backgrounds').mkdir()
     with pytest.raises(MissingDataset, match='no people with alphas'): composition_sources(tmp_path, progress=False)
 
+FORKED = """
+import cv2, numpy as np
+from dim_nb.datasets import in_processes
+def blur(i):
+    cv2.setNumThreads(1)
+    return cv2.GaussianBlur(picture, (0,0), 3).shape
+picture = np.zeros((1500,1500,3), np.uint8)
+cv2.setNumThreads(4)
+cv2.GaussianBlur(picture, (0,0), 3)                                         # now OpenCV has threads
+assert list(in_processes(blur, [(i,) for i in range(4)], workers=2, chunk=1)) == [picture.shape]*4
+assert cv2.getNumThreads() == 4
+"""
+
+def test_processes_forked_after_opencv_had_threads():
+    "A child that set the number of threads waited for ever for its parent's threads"
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', FORKED], check=True, timeout=120)
+
 # One reader: what the check lets pass, the loaders can read
 
 def damaged(data, rng):
