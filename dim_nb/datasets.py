@@ -260,7 +260,7 @@ def _memory_file(root, cache):
     folder.mkdir(parents=True, exist_ok=True)
     return folder/f'checked-{root.name[:40]}-{hashlib.sha1(os.fsencode(root)).hexdigest()[:10]}.json'
 
-# %% ../nbs/toolbox/datasets.ipynb #nfdd1a5c
+# %% ../nbs/toolbox/datasets.ipynb #n08041e8
 _PASSING = 'no read permission', 'cannot be read', 'symlink loop', 'broken link'   # not to be remembered
 
 class _Memory:
@@ -274,14 +274,15 @@ class _Memory:
     def load(self):
         try: kept = json.loads(self.file.read_text())
         except (OSError, ValueError): return {}
-        return kept.get('files', {}) if isinstance(kept, dict) and kept.get('version') == self.version else {}
+        fits = isinstance(kept, dict) and kept.get('version') == self.version
+        return kept.get('files') or {} if fits else {}
 
     def save(self):
         files = {p: [*self.stamps[p], *look] for p,look in self.looks.items() if look.reason not in _PASSING}
         text = json.dumps(dict(version=self.version, files=files))
         write_atomic(self.file, lambda tmp: tmp.write_text(text))
 
-# %% ../nbs/toolbox/datasets.ipynb #n5b528ce
+# %% ../nbs/toolbox/datasets.ipynb #n54d1586
 def _examine(
     files,              # {path: (stat, kind)}
     root,               # The dataset
@@ -293,7 +294,7 @@ def _examine(
     workers = check_workers(workers)
     stamps = {p: [st.st_size, st.st_mtime_ns, kind] for p,(st,kind) in files.items()}
     memory = _Memory(_memory_file(root, cache), stamps)
-    closed = Look('no read permission', 'its mode lets nobody read it', 0, 0)   # but a superuser
+    closed = Look('no read permission', 'its mode lets nobody read it', 0, 0)   # a superuser gets what all get
     memory.looks |= {p: closed for p,(st,_) in files.items() if not st.st_mode & 0o444}
     todo = [(p, kind) for p,(_,kind) in files.items() if p not in memory.looks]
     if todo: _look_at(todo, memory, workers, progress)
