@@ -6,15 +6,17 @@
 __all__ = ['RESULTS', 'MARK', 'STDIN', 'SHEET_TITLES', 'TEAL', 'write_together', 'result_mark', 'Job', 'plan_inputs',
            'name_results', 'find_trimap', 'check_target', 'protect', 'is_done', 'sheet_row', 'Sheets',
            'warnings_by_thread', 'Done', 'Cutting', 'Log', 'interruptions', 'cut_all', 'UsageError', 'read_bg', 'Out',
-           'plan_out', 'make_folder', 'plan', 'summary_line', 'run_jobs', 'exit_status', 'command', 'dim_cutout']
+           'plan_out', 'make_folder', 'plan', 'summary_line', 'run_jobs', 'exit_status', 'cut_out', 'command',
+           'dim_cutout']
 
-# %% ../nbs/product/cutout.ipynb #aa8dce1c
+# %% ../nbs/product/cutout.ipynb #7258aa33
 import functools, glob, io, os, re, signal, sys, tempfile, threading, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from fastcore.basics import patch
 from fastcore.script import Param, anno_parser
 from PIL import Image, ImageColor
 from PIL.PngImagePlugin import PngInfo
@@ -24,13 +26,13 @@ from .show import contact_sheet
 from .onnx import session_threads
 from .pipeline import Cutout, PortraitMatter
 
-# %% ../nbs/product/cutout.ipynb #f340305f
+# %% ../nbs/product/cutout.ipynb #25e8a52e
 def _rgba(cut, bg): return cut.rgba
 def _grey_alpha(cut, bg): return Image.fromarray(to_byte(cut.alpha))
 def _grey_trimap(cut, bg): return Image.fromarray(cut.trimap)
 def _composed(cut, bg): return Image.fromarray(cut.on(bg))
 
-RESULTS = {'': _rgba, '_alpha': _grey_alpha, '_trimap': _grey_trimap, '_bg': _composed}   # suffix of the name: picture
+RESULTS = {'': _rgba, '_alpha': _grey_alpha, '_trimap': _grey_trimap, '_bg': _composed}   # suffix: picture
 
 # %% ../nbs/product/cutout.ipynb #1726669f
 def write_together(
@@ -86,7 +88,7 @@ class Job:
     @property
     def mark(self): return f'{self.name} {self.source.stat().st_size}' if self.source != STDIN else self.name
 
-# %% ../nbs/product/cutout.ipynb #8d1eaf01
+# %% ../nbs/product/cutout.ipynb #3264998a
 def _of_folder(folder, recursive, out):
     "Jobs for a folder's pictures, and [(path, reason)] of what is none"
     files, skipped = find_images([folder], recursive)
@@ -107,6 +109,7 @@ def _of_word(word, recursive, out):
     reason = 'no file fits it' if glob.has_magic(str(word)) else 'there is no such file'
     return [Job(path, problem=ImageError(word, reason, 'Check the name and the folder.'))], []
 
+# %% ../nbs/product/cutout.ipynb #484294a7
 def plan_inputs(
     words,                # Files, folders, wildcards, '-'
     recursive:bool=False, # Search folders inside folders too
@@ -120,7 +123,7 @@ def plan_inputs(
         for job in found: jobs.setdefault(str(job.source), job)
     return list(jobs.values()), skipped
 
-# %% ../nbs/product/cutout.ipynb #422e6781
+# %% ../nbs/product/cutout.ipynb #4e3fcf54
 def _names(job):
     "What a job's results may be called, the first choice first"
     if job.source == STDIN: return [job.stem]
@@ -133,6 +136,7 @@ def _targets(job, level, out, suffixes):
 
 def _key(path): return str(path).casefold()   # on many disks A.png is a.png
 
+# %% ../nbs/product/cutout.ipynb #df3721b2
 def name_results(
     jobs,        # [Job, …]; their targets are set
     out:Path,    # Folder
@@ -149,9 +153,9 @@ def name_results(
         clashes = [any(uses[_key(path)] > 1 for path in job.targets.values()) for job in jobs]
         level = [choice+clash for choice, clash in zip(level, clashes)]
     for job, clash in zip(jobs, clashes):
-        if clash: job.problem = ImageError(job.source, 'another input has the same name', 'Cut it out into another folder.')
+        if clash: job.problem = ImageError(job.source, 'another input has the same name', 'Choose another --out.')
 
-# %% ../nbs/product/cutout.ipynb #f958457e
+# %% ../nbs/product/cutout.ipynb #67d096e9
 def find_trimap(
     job:Job,
     trimap_in:Path, # A file, or a folder with <stem>.png or <stem>_trimap.png
@@ -162,9 +166,11 @@ def find_trimap(
     for name in (job.stem, job.full_name):
         for path in (folder/f'{name}.png', folder/f'{name}_trimap.png'):
             if path.is_file(): return path
-    raise ImageError(job.source, f'no trimap {job.stem}.png or {job.stem}_trimap.png in {shown_name(folder)}', 'Add it, or leave --trimap_in away.')
+    stem = shown_name(job.stem)
+    reason = f'no trimap {stem}.png or {stem}_trimap.png in {shown_name(folder)}'
+    raise ImageError(job.source, reason, 'Add it, or leave --trimap_in away.')
 
-# %% ../nbs/product/cutout.ipynb #de3cf85d
+# %% ../nbs/product/cutout.ipynb #fdc6ce52
 def _identity(path):
     "What two names of the same file have in common; None where there is no file"
     try: status = os.stat(path)
@@ -178,10 +184,11 @@ def check_target(
     "Why a target must not be written"
     if not os.path.lexists(path): return None
     kind = read.get(_identity(path))
-    if kind: return ImageError(path, f'the result would overwrite this {kind}', 'Choose another --out.')
-    if path.is_dir(): return ImageError(path, 'a folder has the name of the result', 'Choose another --out.')
-    if not result_mark(path): return ImageError(path, 'the result would overwrite this file, which is none of dim_cutout', 'Move it, or choose another --out.')
+    if path.is_dir() and not path.is_symlink(): kind = 'folder'
+    elif not kind and not result_mark(path): kind = 'file, which is none of dim_cutout'
+    return ImageError(path, f'the result would overwrite this {kind}', 'Choose another --out.') if kind else None
 
+# %% ../nbs/product/cutout.ipynb #ff1296c6
 def protect(
     jobs,       # [Job, …]; those that would destroy something get a problem
     sheets=(),  # Paths of the contact sheets
@@ -203,7 +210,7 @@ def is_done(job:Job)->bool:
     if job.problem: return False
     return all(path.is_file() and result_mark(path) == job.mark for path in job.targets.values())
 
-# %% ../nbs/product/cutout.ipynb #aff8af44
+# %% ../nbs/product/cutout.ipynb #9f2db05e
 SHEET_TITLES = ('photo', 'trimap', 'rough alpha', 'alpha', 'cut-out')
 TEAL = (46,139,160)
 
@@ -213,6 +220,7 @@ def sheet_row(cut:Cutout, bg=None)->list:
     small = Cutout(*(resize_to(o, size) for o in (cut.image, cut.trimap, cut.rough, cut.alpha, cut.foreground)))
     return [small.image, small.trimap, small.rough, small.alpha, small.on(TEAL if bg is None else bg)]
 
+# %% ../nbs/product/cutout.ipynb #21b40563
 class Sheets:
     "Contact sheets of `page` rows, each written as soon as it is full"
     page = 40
@@ -265,7 +273,7 @@ class Done:
     nobody: bool
     row: list       # Of the contact sheet
 
-# %% ../nbs/product/cutout.ipynb #d0122569
+# %% ../nbs/product/cutout.ipynb #97f97417
 @dataclass
 class Cutting:
     "How every file of a run is cut out"
@@ -275,6 +283,9 @@ class Cutting:
     sheet: bool = False           # Keep a row for the contact sheet
     stdout: object = None         # A binary stream for the cut-out, instead of files
     matter: PortraitMatter = None
+
+    def __post_init__(self):
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, self.max_pixels)   # Pillow's own limit is no lower
 
     def __call__(self, job:Job)->Done:
         "Cut one file out and write its results, all or none"
@@ -287,14 +298,16 @@ class Cutting:
         row = sheet_row(cut, self.bg) if self.sheet else None
         return Done(cut.image.shape[1::-1], time.perf_counter()-start, _notes.list, cut.nobody, row)
 
-    def write(self, job, cut, dpi):
-        "Write what the job asks for"
-        if self.stdout: cut.rgba.save(self.stdout, 'PNG', dpi=dpi)
-        pictures = []
-        for suffix, path in job.targets.items():
-            make = functools.partial(RESULTS[suffix], cut, self.bg)
-            pictures.append((path, functools.partial(_save, make, job.mark, dpi, path.suffix.lower())))
-        write_together(pictures)
+# %% ../nbs/product/cutout.ipynb #bfa5bd79
+@patch
+def write(self:Cutting, job, cut, dpi):
+    "Write what the job asks for, all or none"
+    if self.stdout: _save(lambda: cut.rgba, job.mark, dpi, '.png', self.stdout)
+    pictures = []
+    for suffix, path in job.targets.items():
+        make = functools.partial(RESULTS[suffix], cut, self.bg)
+        pictures.append((path, functools.partial(_save, make, job.mark, dpi, path.suffix.lower())))
+    write_together(pictures)
 
 # %% ../nbs/product/cutout.ipynb #e6fdbfad
 class Log:
@@ -366,7 +379,7 @@ def cut_all(
     sheets.write()
     log.bar.close()
 
-# %% ../nbs/product/cutout.ipynb #c7df471d
+# %% ../nbs/product/cutout.ipynb #5fdc2ff1
 class UsageError(ValueError): "Wrong arguments: one line, exit status 2"
 
 def read_bg(
@@ -375,7 +388,8 @@ def read_bg(
     "A colour, or the picture in a file"
     try: return read_image(bg) if Path(bg).is_file() else ImageColor.getrgb(bg)[:3]
     except ValueError as e:
-        raise UsageError(f'--bg {shown_name(bg)}: neither a picture that can be read nor a colour such as white or #2e8ba0 ({e})') from None
+        what = 'neither a picture that can be read nor a colour such as white or #2e8ba0'
+        raise UsageError(f'--bg {shown_name(bg)}: {what} ({e})') from None
 
 def _at_least(**limits):
     "Refuse numbers that are too small: name=(value, smallest)"
@@ -391,7 +405,7 @@ def _check_trimaps(trimap_in, words):
         raise UsageError('--trimap_in: one trimap file goes with one input file; give a folder of trimaps')
     return path
 
-# %% ../nbs/product/cutout.ipynb #165d9168
+# %% ../nbs/product/cutout.ipynb #58afef76
 @dataclass
 class Out:
     "Where results go"
@@ -410,9 +424,10 @@ def plan_out(
     suffix = path.suffix.lower()
     if path.is_dir() or suffix not in ('.png', '.jpg', '.jpeg'): return Out(path)
     if not _one_file(words): raise UsageError(f'--out {name}: a file goes with one input file; give a folder')
-    if suffix != '.png' and not bg: raise UsageError(f'--out {name}: a JPEG cannot be transparent; name a .png, or give --bg')
+    if suffix != '.png' and not bg: raise UsageError(f'--out {name}: a JPEG is opaque; name a .png, or give --bg')
     return Out(path.parent, path)
 
+# %% ../nbs/product/cutout.ipynb #61d8810e
 def make_folder(folder):
     "Make `--out`, and see that it can be written to"
     try:
@@ -420,7 +435,7 @@ def make_folder(folder):
         with tempfile.TemporaryFile(dir=folder): pass
     except OSError as e: raise UsageError(f'--out {shown_name(folder)}: cannot be written to ({e.strerror})') from None
 
-# %% ../nbs/product/cutout.ipynb #be424f07
+# %% ../nbs/product/cutout.ipynb #9bf7eb15
 def _named_targets(file, suffixes):
     "Targets of the one input whose result was named"
     beside = {suffix: file.with_name(f'{file.stem}{suffix}.png') for suffix in suffixes}
@@ -435,16 +450,17 @@ def _find_trimaps(jobs, trimap_in):
 
 def plan(words, out:Out, suffixes, recursive, trimap_in, sheet, bg)->tuple:
     "Everything that is decided before the first write: jobs, sheets, and [(path, reason)] of what was skipped"
+    if out.folder: make_folder(out.folder)
     jobs, skipped = plan_inputs(words, recursive, out.folder)
     sheets = Sheets(out.folder if sheet else None, len(jobs))
     if trimap_in: _find_trimaps(jobs, trimap_in)
-    if out.file and len(jobs) > 1: raise UsageError(f'--out {shown_name(out.file)}: a file goes with one input; give a folder')
+    if out.file and len(jobs) > 1: raise UsageError(f'--out {shown_name(out.file)}: a file goes with one input file')
     if out.file: jobs[0].targets = _named_targets(out.file, suffixes)
     elif out.folder: name_results(jobs, out.folder, suffixes, sheets.paths)
     sheets.problem = protect(jobs, sheets.paths, bg)
     return jobs, sheets, skipped
 
-# %% ../nbs/product/cutout.ipynb #5e93dbd2
+# %% ../nbs/product/cutout.ipynb #6ce8c3ce
 def _counted(skipped):
     "'5 files and 1 folder skipped: a.txt (not an image), …'"
     folders = sum(Path(path).is_dir() for path, _ in skipped)
@@ -455,7 +471,7 @@ def _counted(skipped):
 def summary_line(log, seconds, where, done_before, skipped)->str:
     "What the last line says"
     rate = log.cut_out/max(seconds, 1e-9)
-    parts = [f'{log.cut_out} of {log.total} cut out in {seconds:.1f} s, {rate:.1f} images a second, in {shown_name(where)}']
+    parts = [f'{log.cut_out} of {log.total} cut out in {seconds:.1f} s, {rate:.1f} images a second, in {where}']
     if log.failed: parts.append(f'{log.failed} failed, named above')
     if log.nobody: parts.append(f'nobody found in {log.nobody}')
     if done_before: parts.append(f'{done_before} done before')
@@ -484,6 +500,17 @@ def exit_status(log, sheets, interrupted)->int:
     if sheets.problem: print(f'no contact sheet: {sheets.problem}', file=sys.stderr)
     return 130 if interrupted else 1 if log.failed or sheets.problem else 0
 
+# %% ../nbs/product/cutout.ipynb #122ebbd1
+def cut_out(cutting, load, planned, sheets, skipped, folder, workers, skip_existing)->int:
+    "Carry the plan out and say what became of it; the exit status"
+    if not folder: cutting.stdout = sys.stdout.buffer
+    todo = [job for job in planned if not (skip_existing and is_done(job))]
+    log, start = Log(len(todo), sys.stdout if folder else sys.stderr), time.perf_counter()
+    interrupted = run_jobs(cutting, load, todo, workers, sheets, log)
+    place = shown_name(folder) if folder else 'standard output'
+    print(summary_line(log, time.perf_counter()-start, place, len(planned)-len(todo), skipped), file=log.stream)
+    return exit_status(log, sheets, interrupted)
+
 # %% ../nbs/product/cutout.ipynb #8e1b8a4c
 def command(fn):
     "With arguments the function itself; called without any, it reads the command line's"
@@ -505,7 +532,7 @@ def _load(weights, device, backend, size, jobs):
     try: return PortraitMatter.load(weights, device, backend, size, threads=max(1, session_threads()//jobs))
     except (OSError, ValueError, ImportError) as e: raise UsageError(e) from None
 
-# %% ../nbs/product/cutout.ipynb #d22ae587
+# %% ../nbs/product/cutout.ipynb #2a9c4070
 @command
 def dim_cutout(
     input:Param('Image files or folders of images; - is standard input', nargs='+'),
@@ -514,10 +541,10 @@ def dim_cutout(
     trimap:bool=False,         # Also write <stem>_trimap.png
     bg:str=None,               # Also write <stem>_bg.png, composed on a colour (white, #2e8ba0) or a picture
     sheet:bool=False,          # Also write contact_sheet.png: photo, trimap, rough alpha, alpha, cut-out
-    trimap_in:str=None,        # Use drawn trimaps: one file for one input, or a folder with <stem>.png or <stem>_trimap.png
+    trimap_in:str=None,        # Drawn trimaps: one file for one input, or a folder with <stem>.png or <stem>_trimap.png
     recursive:bool=False,      # Search folders inside folders, and keep their tree
     skip_existing:bool=False,  # Leave out what an earlier run has done
-    size:int=640,              # Largest long side at which the networks work, px; finer detail comes from the photograph
+    size:int=640,              # Largest long side at which the networks work, px
     max_pixels:int=MAX_PIXELS, # Refuse larger photographs
     drop_alpha:bool=False,     # Use the stored colours of files that have an alpha, instead of laying them on white
     jobs:int=1,                # Photographs at a time
@@ -528,16 +555,11 @@ def dim_cutout(
     "Cut portraits out. Exit status: 0 all done, 1 some failed (each is named), 2 wrong arguments, 130 interrupted"
     words = [input] if isinstance(input, (str, os.PathLike)) else list(input)
     _at_least(size=(size,32), jobs=(jobs,1), max_pixels=(max_pixels,1))
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)   # Pillow's own limit is no higher
-    where, trimap_in = plan_out(out, words, bg), trimap_in and _check_trimaps(trimap_in, words)
-    suffixes = ['', *(s for s, on in (('_alpha',alpha), ('_trimap',trimap), ('_bg',bg)) if on)]
-    cutting = Cutting(read_bg(bg) if bg else None, drop_alpha, max_pixels, sheet, None if where.folder else sys.stdout.buffer)
-    if where.folder: make_folder(where.folder)
-    planned, sheets, skipped = plan(words, where, suffixes, recursive, trimap_in, sheet, bg)
-    todo = [job for job in planned if not (skip_existing and is_done(job))]
-    log, start = Log(len(todo), None if where.folder else sys.stderr), time.perf_counter()
-    if not planned: print(f'no images in {", ".join(map(shown_name, words))}', file=sys.stderr)
-    interrupted = run_jobs(cutting, lambda: _load(weights, device, backend, size, jobs), todo, jobs, sheets, log)
-    seconds, folder = time.perf_counter()-start, where.folder or 'standard output'
-    print(summary_line(log, seconds, folder, len(planned)-len(todo), skipped), file=log.stream)
-    return exit_status(log, sheets, interrupted) if planned else 1
+    where, drawn = plan_out(out, words, bg), trimap_in and _check_trimaps(trimap_in, words)
+    cutting = Cutting(bg and read_bg(bg), drop_alpha, max_pixels, sheet)
+    suffixes = [suffix for suffix, wanted in zip(RESULTS, (True, alpha, trimap, bg)) if wanted]
+    planned, sheets, skipped = plan(words, where, suffixes, recursive, drawn, sheet, bg)
+    load = functools.partial(_load, weights, device, backend, size, jobs)
+    if planned: return cut_out(cutting, load, planned, sheets, skipped, where.folder, jobs, skip_existing)
+    print(f'no images in {", ".join(map(shown_name, words))}', file=sys.stderr)
+    return 1

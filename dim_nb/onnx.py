@@ -14,7 +14,7 @@ from fastcore.script import call_parse
 from .files import file_sha256, write_atomic
 from .guided import guided_alpha
 
-# %% ../nbs/product/onnx.ipynb #0f589544
+# %% ../nbs/product/onnx.ipynb #6f33ea56
 def _probabilities(net, x): return net(x).softmax(1)
 def _rough(net, x): return net(x).clamp(0, 1)
 
@@ -26,7 +26,7 @@ def _refinement(net, x):
     soft = ((rough > .01) & (rough < .99)).float()
     return (rough + soft*share.sigmoid()*(guided-rough) + more).clamp(0, 1)
 
-GRAPHS = dict(trimap=(3, _probabilities), matting=(4, _rough), refine=(5, _refinement))  # channels in, and what to trace
+GRAPHS = dict(trimap=(3, _probabilities), matting=(4, _rough), refine=(5, _refinement))   # channels in, what to trace
 
 # %% ../nbs/product/onnx.ipynb #09e7cb8d
 def _traced(name, net):
@@ -56,16 +56,17 @@ def _places(path):
     spans = {name: (o['dtype'], *o['data_offsets']) for name, o in header.items()}
     return {name: (dtype, 8+size+first, last-first) for name, (dtype, first, last) in spans.items()}
 
-# %% ../nbs/product/onnx.ipynb #953385b2
+# %% ../nbs/product/onnx.ipynb #03893980
 def _outside(tensor, place, file):
     "A tensor whose values lie in `file`, and the node that makes float32 of it under the old name"
     from onnx import TensorProto, helper
     dtype, first, size = place
     kind = dict(F16=TensorProto.FLOAT16, F32=TensorProto.FLOAT)[dtype]
-    stored = TensorProto(name=f'{tensor.name}.stored', data_type=kind, dims=tensor.dims, data_location=TensorProto.EXTERNAL)
+    name = f'{tensor.name}.stored'
+    stored = TensorProto(name=name, data_type=kind, dims=tensor.dims, data_location=TensorProto.EXTERNAL)
     for key, value in dict(location=file, offset=first, length=size).items():
         stored.external_data.add(key=key, value=str(value))
-    return stored, helper.make_node('Cast', [stored.name], [tensor.name], to=TensorProto.FLOAT)
+    return stored, helper.make_node('Cast', [name], [tensor.name], to=TensorProto.FLOAT)
 
 def _borrow_weights(model, path):
     "Let a graph take its weights from the safetensors file `path`; it remembers that file's checksum"
@@ -118,13 +119,14 @@ def cuda_runtime()->bool:
     "Does this ONNX Runtime know CUDA?"
     return 'CUDAExecutionProvider' in _runtime().get_available_providers()
 
-# %% ../nbs/product/onnx.ipynb #abef8e65
+# %% ../nbs/product/onnx.ipynb #c6404b60
 def _providers(device):
     "ONNX Runtime's names for 'cpu' and 'cuda'"
     kind, _, number = device.partition(':')
     if kind == 'cpu': return ['CPUExecutionProvider']
     if kind != 'cuda': raise ValueError(f'device {device}: cpu or cuda is needed')
-    if not cuda_runtime(): raise ValueError(f'device {device}: this ONNX Runtime has no CUDA. Install onnxruntime-gpu, or use the CPU')
+    if not cuda_runtime():
+        raise ValueError(f'device {device}: this ONNX Runtime has no CUDA. Install onnxruntime-gpu, or use the CPU')
     return [('CUDAExecutionProvider', dict(device_id=int(number or 0))), 'CPUExecutionProvider']
 
 def _open_session(file, device, threads):

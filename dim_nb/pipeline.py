@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTS', 'ONE_PASS', 'Cutout', 'in_tiles', 'TorchNets', 'PortraitMatter', 'torch_cuda', 'Drawn', 'Predicted',
            'add_detail', 'Clock']
 
-# %% ../nbs/product/pipeline.ipynb #aa19f6d8
+# %% ../nbs/product/pipeline.ipynb #b1ddc315
 import copy, importlib.util, os, shutil, sys, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,8 @@ import cv2, numpy as np
 from fastcore.basics import patch
 from PIL import Image
 from .images import composite, cover, read_image, resize_to, row_strips, to_byte, work_size
-from .trimaps import TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, read_trimap, settle_known, shrink_trimap, sure_known
+from .trimaps import (TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, read_trimap, settle_known,
+    shrink_trimap, sure_known)
 from .labels import foreground_colours
 from .guided import guide_coefficients
 from .onnx import GRAPHS, OnnxNets, cuda_runtime
@@ -113,7 +114,7 @@ def _fold(net):
             setattr(module, next_name, getattr(norm, 'act', nn.Identity()))   # timm keeps the activation in the norm
     return net.requires_grad_(False)
 
-# %% ../nbs/product/pipeline.ipynb #a571d99e
+# %% ../nbs/product/pipeline.ipynb #3b16d9e7
 class TorchNets:
     "The three networks in torch: arrays in, arrays out"
     backend = 'torch'
@@ -124,8 +125,8 @@ class TorchNets:
     ):
         import torch
         self.device, self.half = torch.device(device), half
-        nets = (_fold(o).to(self.device, memory_format=torch.channels_last) for o in (trimap_net, matting_net, refine_net))
-        self.trimap_net, self.matting_net, self.refine_net = nets
+        def ready(net): return _fold(net).to(self.device, memory_format=torch.channels_last)
+        self.trimap_net, self.matting_net, self.refine_net = map(ready, (trimap_net, matting_net, refine_net))
 
     @contextmanager
     def predicting(self):
@@ -152,12 +153,12 @@ def refined_alpha(self:TorchNets, image:np.ndarray, rough:np.ndarray)->np.ndarra
     from dim_nb.refine import refine_alpha
     with self.predicting(): return refine_alpha(self.refine_net, image, rough)
 
-# %% ../nbs/product/pipeline.ipynb #977fd402
+# %% ../nbs/product/pipeline.ipynb #f2adacf5
 class PortraitMatter:
     "Photo → trimap → rough alpha → refined alpha → foreground colours"
     def __init__(self,
         nets,         # `OnnxNets` or `TorchNets`
-        size:int=640, # Largest long side at which the networks work, px; finer detail comes from the photograph's own pixels
+        size:int=640, # Largest long side at which the networks work, px; finer detail comes from the photograph
     ): self.nets, self.size, self.process = nets, size, os.getpid()
 
     def __setstate__(self, state): self.__dict__.update(state, process=os.getpid())
@@ -190,39 +191,40 @@ def _needs_torch(folder, device, half):
     if half or not exported: return True
     return torch_cuda() if device in (None, 'cuda') else device != 'cpu'
 
-# %% ../nbs/product/pipeline.ipynb #8b31d98c
+# %% ../nbs/product/pipeline.ipynb #b30e3c44
 def _own_or_shipped(folder, suffix):
     "A file for each network, from the folder or from the package: {name: path}"
     own = [name for name in GRAPHS if (folder/f'{name}.safetensors').is_file()]
     missing = [name for name in GRAPHS if name not in own]
-    if not own: raise FileNotFoundError(f'{folder}: no weights there. Give a folder with trimap, matting or refine .safetensors')
+    if not own: raise FileNotFoundError(f'{folder}: no weights there: no trimap, matting, refine .safetensors')
     if missing: warnings.warn(f'{folder} holds no {" and no ".join(missing)}: the shipped ones are used')
     files = {name: (folder if name in own else WEIGHTS)/f'{name}{suffix}' for name in GRAPHS}
-    for file in files.values():
-        if not file.is_file(): raise FileNotFoundError(f"{file}: not exported yet. Run dim_export {file.parent}, or use backend='torch'")
+    absent = [file for file in files.values() if not file.is_file()]
+    if absent: raise FileNotFoundError(f'{absent[0]}: not exported yet. Run dim_export {folder}, or use torch')
     return files
 
 def _load_onnx(folder, device, threads):
     device = device or ('cuda' if cuda_runtime() and _nvidia() else 'cpu')
     return OnnxNets(_own_or_shipped(folder, '.onnx'), device, threads)
 
-# %% ../nbs/product/pipeline.ipynb #a296a56b
+# %% ../nbs/product/pipeline.ipynb #4e43224e
 def _load_torch(folder, device, half):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)   # libraries warn each other while they are imported
         try: from dim_nb.unet import load_net
-        except ImportError as e: raise ImportError(f"backend 'torch' needs {e.name}: pip install 'dim_nb[train]'") from None
+        except ImportError as e:
+            raise ImportError(f"backend 'torch' needs {e.name}: pip install 'dim_nb[train]'") from None
         from dim_nb.training import keep_heap
     device = device or ('cuda' if torch_cuda() else 'cpu')
-    if device.startswith('cuda') and not torch_cuda(): raise ValueError(f'device {device}: neither torch nor ONNX Runtime has CUDA here')
+    if device.startswith('cuda') and not torch_cuda(): raise ValueError(f'device {device}: torch has no CUDA here')
     keep_heap()
     nets = [load_net(file)[0] for file in _own_or_shipped(folder, '.safetensors').values()]
     return TorchNets(*nets, device, half)
 
-# %% ../nbs/product/pipeline.ipynb #95e25298
+# %% ../nbs/product/pipeline.ipynb #b476f5b7
 @patch(cls_method=True)
 def load(cls:PortraitMatter,
-    weights=None,     # Folder with trimap, matting and refine .safetensors, and .onnx for ONNX Runtime; the shipped ones by default
+    weights=None,     # Folder with trimap, matting, refine .safetensors, for ONNX Runtime .onnx too; default: shipped
     device=None,      # 'cpu' or 'cuda'; CUDA where there is one by default
     backend:str=None, # 'onnx' or 'torch'; by default torch where it has CUDA, else ONNX Runtime
     size:int=640,     # Largest long side at which the networks work, px
@@ -267,7 +269,7 @@ class Predicted:
         "Too little foreground in the trimap, or too little alpha"
         return (alpha > .5).mean() < .005 or (self.trimap == TRIMAP_FG).mean() < .001
 
-# %% ../nbs/product/pipeline.ipynb #8116b143
+# %% ../nbs/product/pipeline.ipynb #22cf142f
 ONE_PASS = 640*640  # pixels that a network takes at once
 
 @patch
@@ -283,6 +285,7 @@ def matte(self:PortraitMatter,
     if trimap.size <= one_pass: return self.nets.rough_alpha(image, trimap)
     return in_tiles(self.nets.rough_alpha, known, unknown, (image, trimap), **tiles)
 
+# %% ../nbs/product/pipeline.ipynb #ef462f0d
 @patch
 def refine(self:PortraitMatter,
     image:np.ndarray,  # HxWx3 uint8
@@ -296,9 +299,9 @@ def refine(self:PortraitMatter,
     near = cv2.dilate(soft, np.ones((25,25), np.uint8)) > 0
     return in_tiles(self.nets.refined_alpha, rough.copy(), near, (image, rough), step, 0, 24)
 
-# %% ../nbs/product/pipeline.ipynb #403272a7
+# %% ../nbs/product/pipeline.ipynb #35fe3c05
 def _between(part, n, full):
-    "For the places `part` of an axis of `full` px: the two places of an axis of n px around each, and how far along it lies"
+    "Where the places `part` of an axis of `full` px lie on one of n px: after which, before which, how far along"
     at = ((np.arange(part.start, part.stop)+.5)*n/full-.5).clip(0, n-1)
     low = at.astype(int)
     return low, np.minimum(low+1, n-1), (at-low).astype(np.float32)
@@ -334,7 +337,7 @@ def add_detail(
             alpha[y,x] += share*(fine-alpha[y,x])
     return alpha
 
-# %% ../nbs/product/pipeline.ipynb #04d6999e
+# %% ../nbs/product/pipeline.ipynb #9b4c4b28
 class Clock:
     "Seconds of each stage"
     def __init__(self): self.times = {}
@@ -345,6 +348,9 @@ class Clock:
         self.times[stage] = time.perf_counter()-start
 
 @patch
+def predict_trimap(self:PortraitMatter, small): return Predicted(self.nets.trimap_probs(small), small.shape[:2])
+
+@patch
 def full_size(self:PortraitMatter, rough, alpha, rgb, small, known):
     "Both alphas at the photograph's size, the second one with its detail"
     size = rgb.shape[:2]
@@ -352,7 +358,7 @@ def full_size(self:PortraitMatter, rough, alpha, rgb, small, known):
     if small.size < rgb.size and alpha.any(): add_detail(large, rgb, small, alpha, known.wants_detail(alpha))
     return known.settle_full(_back(rough, size)), known.settle_full(large)
 
-# %% ../nbs/product/pipeline.ipynb #3061fc8d
+# %% ../nbs/product/pipeline.ipynb #c7c0ec79
 @patch
 def __call__(self:PortraitMatter,
     image,       # Path, bytes, PIL image or array, as for `read_image`
@@ -364,7 +370,7 @@ def __call__(self:PortraitMatter,
     drawn = None if trimap is None else read_trimap(trimap, size=rgb.shape[:2])
     size = work_size(*rgb.shape[:2], self.size)
     small = resize_to(rgb, size)
-    with clock('trimap'): known = Predicted(self.nets.trimap_probs(small), size) if drawn is None else Drawn(drawn, size)
+    with clock('trimap'): known = self.predict_trimap(small) if drawn is None else Drawn(drawn, size)
     with clock('matting'): rough = self.matte(small, known.trimap)
     with clock('refinement'): alpha = known.settle(self.refine(small, known.settle(rough)))
     if known.nobody(alpha):
