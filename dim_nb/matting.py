@@ -47,7 +47,7 @@ def laplacian_loss(
     pred, target, weight, # As in `alpha_loss`
     levels:int=4,         # Levels of the pyramid
 ):
-    "Mean difference of the Laplacian pyramids (Niklaus and Liu 2018; in matting Forte and Pitié 2020), level i with weight 2⁻ⁱ"
+    "Mean difference of the Laplacian pyramids (Niklaus and Liu 2018; Forte and Pitié 2020), level i with weight 2⁻ⁱ"
     error, loss = pred.float()-target.float(), 0   # the pyramid of a difference is the difference of the pyramids
     for level in range(levels):
         small = F.avg_pool2d(error, 2, ceil_mode=True)
@@ -84,9 +84,9 @@ def __call__(self:MattingLoss,
     planes,       # Bx7xHxW 0..1: foreground, background, trimap
 ):
     pred, target, planes = (o.as_subclass(torch.Tensor).float() for o in (pred, target, planes))
-    weight = self.weight(target, planes)
+    fg, bg, weight = planes[:,:3], planes[:,3:6], self.weight(target, planes)
     loss = alpha_loss(pred, target, weight)
-    if self.comp: loss = (1-self.comp)*loss + self.comp*compositional_loss(pred, target, weight, planes[:,:3], planes[:,3:6])
+    if self.comp: loss = (1-self.comp)*loss + self.comp*compositional_loss(pred, target, weight, fg, bg)
     if self.lap: loss = loss + self.lap*laplacian_loss(pred, target, weight)
     return loss
 

@@ -16,7 +16,7 @@ from .guided import guided_alpha
 
 # %% ../nbs/04_refinement.ipynb #6030036a
 class RefineNet(nn.Module):
-    "3×3 convolutions on RGB + alpha, no downsampling, added to the rough alpha; with `guide`, between it and its guided filter"
+    "3×3 convolutions on RGB + alpha, added to the rough alpha; with `guide`, between it and its guided filter"
     def __init__(self,
         width:int=24,    # Channels
         layers:int=4,    # Convolutions: the paper's four, the write-up's three
@@ -80,7 +80,7 @@ def refine_alpha(
     net:nn.Module,
     image:np.ndarray,  # HxWx3 uint8
     rough:np.ndarray,  # HxW float32 0..1
-    margin:int=12,     # Pixels around the soft region that are refined too: the reach of four convolutions and of a window twice
+    margin:int=12,     # Pixels around the soft region that are refined too: the reach of convolutions and windows
 )->np.ndarray:         # HxW float32 0..1
     "Refine the box around the soft pixels; everything else is 0 or 1 already"
     soft = (rough > .01) & (rough < .99)

