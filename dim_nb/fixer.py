@@ -17,10 +17,11 @@ from fastcore.basics import patch
 from .files import shown_name
 from .images import resize_to, write_png
 from .trimaps import TRIMAP_BG, TRIMAP_FG, TRIMAP_UNKNOWN, grow_band, overlay_trimap, shrink_band
-from .show import GAP, contact
+from .show import GAP, contact_sheet, titled
 from .metrics import sad
 from .viewer import (
-    LAYERS, Item, Later, SavedView, as_html, browser_forgot, choice_buttons, drawing, enable_colab, file_stem, listen_to_mouse, open_item, outline, paint, push_button, read_photo, resize_item, send,
+    Item, Later, SavedView, as_html, browser_forgot, choice_buttons, drawing, enable_colab, file_stem,
+    listen_to_mouse, open_item, outline, paint, push_button, read_photo, resize_item, send,
     shrink_item, text_widget, to_bytes, unit_slider, when_ready, widget_row)
 
 # %% ../nbs/toolbox/fixer.ipynb #fc5e6617
@@ -310,8 +311,8 @@ def picture(self:TrimapFixer, side:int=1600)->np.ndarray: # HxWx3 uint8
     "Trimap and alpha, at first and now, with titles"
     first = replace(self.work, trimap=self.first, alpha=np.asarray(self.start.alpha, np.float32))
     states = dict(first=shrink_item(first, side), now=shrink_item(self.item(), side))
-    layers = [(when,o,k) for when,o in states.items() for k in ('trimap','alpha')]
-    return contact([[(paint(o, k), f'{when}: {LAYERS[k].title}') for when,o,k in layers]])
+    panes = [titled(paint(o, k), f'{when}: {k}') for when,o in states.items() for k in ('trimap','alpha')]
+    return contact_sheet([panes], side=None, gap=GAP)
 
 # %% ../nbs/toolbox/fixer.ipynb #208a131f
 def fix_trimap(

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 from .files import shown_name
 from .images import composite, read_alpha, read_image, resize_to, write_png
 from .trimaps import TRIMAP_BG, TRIMAP_FG, TRIMAP_UNKNOWN, overlay_trimap, read_trimap
-from .show import BAR, GAP, checkerboard, contact, error_map, titled
+from .show import BAR, GAP, checkerboard, contact_sheet, error_picture, titled
 from .metrics import METRICS
 
 # %% ../nbs/toolbox/viewer.ipynb #b8098428
@@ -149,7 +149,7 @@ def paint(
     values = [getattr(item, k) for k in LAYERS[layer].needs]
     if kind == 'trimap': return overlay_trimap(item.photo, *values, opacity)
     if kind == 'matte': return cv2.cvtColor(np.rint(values[0]*255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    if kind == 'error': return error_map(*values)
+    if kind == 'error': return error_picture(*values)
     if kind == 'cutout': return _on_backdrop(item, backdrop)
     return item.photo
 
@@ -1009,7 +1009,7 @@ def picture(self:Inspector, side:int=1600)->np.ndarray: # HxWx3 uint8
     if self.wiping:
         line = round(w*self.pos)
         pics,titles = [np.concatenate([pics[0][:,:line], pics[1][:,line:]], 1)],[' | '.join(titles)]
-    return contact([list(zip(pics, titles))])
+    return contact_sheet([list(map(titled, pics, titles))], side=None, gap=GAP)
 
 # %% ../nbs/toolbox/viewer.ipynb #3cc375bb
 @patch
