@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The browser test: bash tests/browser/run.sh [PYTHON]. Installs Debian's Chromium and its driver where they are missing and it may.
+# The browser tests of the widgets and of the page: bash tests/browser/run.sh [PYTHON]. Installs Debian's Chromium and its driver where they are missing and it may.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${1:-python3}
@@ -18,4 +18,4 @@ install() {
 ready || install || true
 ready || { echo "the browser test needs Chromium and its driver, and could not install them. On Debian, as root: apt-get install chromium chromium-driver" >&2; exit 1; }
 "$python" -c 'import selenium, jupyterlab, notebook, ipycanvas' || { echo "install the dev extras: pip install -e '.[dev]'" >&2; exit 1; }
-exec "$python" -m pytest tests/browser/check_inspect.py -q -s -p no:cacheprovider --durations=5
+exec "$python" -m pytest tests/browser/check_*.py -q -s -p no:cacheprovider --durations=5
