@@ -7,7 +7,7 @@ __all__ = ['STEPS', 'SIZES', 'memory_now', 'memory_peak', 'reset_peak', 'memory_
            'BenchMethod', 'BenchJob', 'run_job', 'run_in_process', 'foresee', 'bench_methods', 'bench', 'bench_report',
            'parse_sizes', 'write_bench', 'dim_bench']
 
-# %% ../nbs/product/bench.ipynb #f2812149
+# %% ../nbs/product/bench.ipynb #f1b21627
 import functools, json, math, os, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from .files import write_atomic
 from .images import read_image, write_png
 from .trimaps import read_trimap
 from .pipeline import PortraitMatter, WEIGHTS
-from .peers import (allowed_threads, check_peers, command, load_peers, machine_record, onnx_peer, parse_onnx,
-                          set_threads, timed, usage_error, weights_record)
+from .cutout import command
+from .peers import (allowed_threads, check_peers, load_peers, machine_record, onnx_peer, parse_onnx, set_threads,
+                          timed, usage_error, weights_record)
 
 # %% ../nbs/product/bench.ipynb #c34c2965
 def _kilobytes(file, field):

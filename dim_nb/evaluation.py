@@ -10,7 +10,7 @@ __all__ = ['BENCHMARKS', 'Timed', 'Column', 'EvalItem', 'folder_items', 'eval_it
            'write_results', 'check_out', 'check_counts', 'check_weights', 'dim_eval', 'matte_signs', 'trimap_entropy',
            'edge_light', 'celeba_rows']
 
-# %% ../nbs/product/evaluation.ipynb #d180a09e
+# %% ../nbs/product/evaluation.ipynb #e02d8ed9
 import functools, hashlib, json, math, os, re, sys, warnings
 from collections import namedtuple
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from .images import ImageError, composite, read_alpha, read_image, resize_to, wr
 from .trimaps import TRIMAP_UNKNOWN, alpha_to_trimap, read_trimap
 from .show import contact_sheet, error_picture
 from .pipeline import PortraitMatter, WEIGHTS
-from .peers import (allowed_threads, command, load_peers, machine_record, set_threads, timed, usage_error,
-                          weights_record)
+from .cutout import command
+from .peers import allowed_threads, load_peers, machine_record, set_threads, timed, usage_error, weights_record
 
 # %% ../nbs/product/evaluation.ipynb #46ebd962
 @dataclass(frozen=True)
@@ -610,15 +610,15 @@ def worst_sheet(
         names.append(f'{r.stem}  {r.subset}  {r.width}x{r.height}  {", ".join(scores)}')
     return contact_sheet(rows, ['photo','trimap','alpha','truth','error'], names)
 
-# %% ../nbs/product/evaluation.ipynb #f04e3370
+# %% ../nbs/product/evaluation.ipynb #7cfcf5b4
 def _finite(v):
     "A value for JSON: rounded, None where it is no number"
     if not isinstance(v, float): return v
     return round(v, 6) if math.isfinite(v) else None
 
-def _record(arguments, df, s, peers, matter, weights):
+def _record(arguments, df, s, peers, matter):
     "What eval.json holds; names of files, no folders of this machine"
-    data = Path(arguments['data'])
+    data, weights = Path(arguments['data']), arguments['weights']
     problems = [str(p).replace(str(data), data.name) for p in df.attrs['problems']]
     shown = dict(arguments, data=data.name, weights=weights and Path(weights).name)
     sums = weights_record(weights or WEIGHTS)
@@ -628,16 +628,13 @@ def _record(arguments, df, s, peers, matter, weights):
 
 def write_results(
     out,               # Folder
-    df, s,             # From `evaluate` and `summary`
+    df,                # From `evaluate`
     record:dict,       # For eval.json
-    sheet=None,        # For worst.png
-)->list:               # The names of the files
-    "Write eval.csv, eval.json and worst.png"
+):
+    "Write eval.csv and eval.json"
     out, text = Path(out), json.dumps(record, indent=1, ensure_ascii=False)+'\n'
     write_atomic(out/'eval.csv', lambda p: df.round(6).to_csv(p, index=False))
     write_atomic(out/'eval.json', lambda p: p.write_text(text, encoding='utf-8'))
-    if sheet is not None: write_png(out/'worst.png', sheet)
-    return ['eval.json', 'eval.csv'] + ([] if sheet is None else ['worst.png'])
 
 # %% ../nbs/product/evaluation.ipynb #111b6422
 def check_out(out):
@@ -668,7 +665,7 @@ _DATA_HELP = 'Folder with images/, alphas/ or masks/, and optional trimaps/ and 
 _ONNX_HELP = ('Networks in ONNX files, NAME=FILE. modnet and u2net are known by name, '
               'for others add ?size=512&mean=127.5&std=127.5')
 
-# %% ../nbs/product/evaluation.ipynb #1aee240b
+# %% ../nbs/product/evaluation.ipynb #2cd2dd5a
 @command
 def dim_eval(
     data:Param(_DATA_HELP, str, required=True)=None,
@@ -696,10 +693,11 @@ def dim_eval(
         matter = check_weights(weights, device=device, backend=backend)
     except (ValueError, ImportError, OSError) as e: return usage_error('dim_eval', e)
     done = out and Path(out)/'done.csv'
-    df = evaluate(data, matter, loaded, not no_given, subset, limit, done, weights=weights or WEIGHTS)
+    try: df = evaluate(data, matter, loaded, not no_given, subset, limit, done, weights=weights or WEIGHTS)
+    except KeyboardInterrupt: return usage_error('dim_eval', 'interrupted; finished rows are kept in --out', 130)
     return _finish(arguments, df, loaded, matter, out)
 
-# %% ../nbs/product/evaluation.ipynb #5b479a80
+# %% ../nbs/product/evaluation.ipynb #9ad98460
 def _finish(arguments, df, peers, matter, out):
     "Print and write what `dim_eval` has found; the exit status"
     s, problems = summary(df), df.attrs['problems']
@@ -709,10 +707,10 @@ def _finish(arguments, df, peers, matter, out):
           'seconds are medians and leave out reading files and loading networks')
     for text in problems: print(f'not scored: {text}', file=sys.stderr)
     if out:
-        sheet = None
-        if arguments['worst'] > 0 and len(df): sheet = worst_sheet(df, arguments['data'], matter, arguments['worst'])
-        record = _record(arguments, df, s, peers, matter, arguments['weights'])
-        print(f'\nwritten: {", ".join(write_results(out, df, s, record, sheet))} in {out}')
+        write_results(out, df, _record(arguments, df, s, peers, matter))
+        if arguments['worst'] > 0 and len(df):
+            write_png(Path(out)/'worst.png', worst_sheet(df, arguments['data'], matter, arguments['worst']))
+        print(f'\nwritten to {out}')
     return 1 if problems or not len(df) else 0
 
 # %% ../nbs/product/evaluation.ipynb #605e7ebb

@@ -5,17 +5,16 @@
 # %% auto #0
 __all__ = ['ONNX_KNOWN', 'PEERS', 'Peer', 'package_version', 'classical_alpha', 'ClosedFormMatter', 'OnnxSettings', 'parse_onnx',
            'allowed_threads', 'OnnxMatter', 'onnx_input', 'onnx_alpha', 'onnx_peer', 'check_peers', 'load_peers',
-           'timed', 'set_threads', 'machine_record', 'weights_record', 'usage_error', 'command']
+           'timed', 'set_threads', 'machine_record', 'weights_record', 'usage_error']
 
-# %% ../nbs/product/peers.ipynb #5de5d299
-import importlib.metadata, inspect, io, os, platform, sys, time, warnings
+# %% ../nbs/product/peers.ipynb #036bc367
+import importlib.metadata, io, os, platform, sys, time, warnings
 from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, fields
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 import cv2, numpy as np
-from fastcore.script import anno_parser
 from .files import file_sha256
 from .images import read_image
 from .labels import foreground_colours
@@ -328,7 +327,7 @@ def weights_record(
     files = [f for f in Path(folder).iterdir() if f.suffix in ('.safetensors','.onnx')]
     return {f.name: file_sha256(f) for f in sorted(files)}
 
-# %% ../nbs/product/peers.ipynb #0add1b1a
+# %% ../nbs/product/peers.ipynb #bc6d224e
 def usage_error(
     command:str,   # Its name
     error,         # What is wrong
@@ -337,19 +336,3 @@ def usage_error(
     "Say in a line why a command does not go on"
     print(f'{command}: {str(error).strip() or type(error).__name__}', file=sys.stderr)
     return status
-
-def _underscored(argument):
-    "--peer-onnx=a-b as --peer_onnx=a-b"
-    name, equals, value = argument.partition('=')
-    return name.replace('-', '_').replace('__', '--', 1)+equals+value if argument.startswith('--') else argument
-
-def command(function):
-    "`function` as a command, too: where a program of its name calls it, it takes the arguments of the command line"
-    prog = function.__name__
-    @wraps(function)
-    def run(*args, **options):
-        if args or options or Path(sys.argv[0]).stem != prog: return function(*args, **options)
-        parsed = vars(anno_parser(function, prog).parse_args([_underscored(a) for a in sys.argv[1:]]))
-        try: return function(**{k: parsed[k] for k in inspect.signature(function).parameters})
-        except KeyboardInterrupt: return usage_error(prog, 'interrupted; what is finished is kept', 130)
-    return run

@@ -371,8 +371,13 @@ def test_command_with_broken_files(folder, tmp_path, fake, capsys):
     assert dim_eval(data=str(folder)) == 1
     assert not [p for p in tmp_path.rglob('*.tmp')]
 
+def test_an_interrupted_command_says_so(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ev, 'load_matter', lambda *a, **k: FakeMatter(stop_at=5))
+    assert dim_eval(data=str(folder), out=str(tmp_path/'out')) == 130
+    assert 'interrupted' in capsys.readouterr().err and len(pd.read_csv(tmp_path/'out/done.csv')) == 2*4
+
 @pytest.mark.parametrize('arguments, names', [
-    ({}, '--data'), (dict(data='nowhere'), 'nowhere'), (dict(data='set', limit=0), '--limit'), (dict(data='set', threads=0), '--threads'),
+    (dict(data=None), '--data'), (dict(data='nowhere'), 'nowhere'), (dict(data='set', limit=0), '--limit'), (dict(data='set', threads=0), '--threads'),
     (dict(data='set', subset='night'), 'night'), (dict(data='set', peers='nobody'), 'nobody'), (dict(data='set', peer_onnx='m.onnx'), 'm.onnx'),
     (dict(data='set', peer_onnx='m=none.onnx'), 'none.onnx'), (dict(data='set', out='set/subsets.csv'), 'subsets.csv'),
     (dict(data='set', weights='nowhere'), 'nowhere'), (dict(data='set', device='tpu'), 'tpu'), (dict(data='set', weights='cut'), 'cut'),
