@@ -346,7 +346,7 @@ def _around(box, reach):
     x, y, w, h = box
     return np.s_[max(0, y-reach):y+h+reach, max(0, x-reach):x+w+reach]
 
-# %% ../nbs/toolbox/trimaps.ipynb #n2d244c3
+# %% ../nbs/toolbox/trimaps.ipynb #nf50041c
 def open_holes(
     trimap:np.ndarray,  # HxW uint8 trimap
     image:np.ndarray,   # HxWx3 uint8, of the networks' size
@@ -355,6 +355,7 @@ def open_holes(
     reach:float=.15,    # What is near, as a share of the longer side
     least:float=.0005,  # Smallest region, as a share of the picture
     band:int=4,         # The opening is so much wider, px
+    inside:int=TRIMAP_UNKNOWN, # What the regions become, but for a rim of `band` px that is unknown
 )->np.ndarray:          # HxW uint8 trimap
     "Make enclosed regions of the background's colour unknown, that were declared foreground"
     bg, fg, colours = trimap == TRIMAP_BG, trimap == TRIMAP_FG, _colours(image)
@@ -368,4 +369,5 @@ def open_holes(
         if (beside[colours[region]] > 1e-4).mean() >= nearby: holes |= region
     opened = trimap.copy()
     opened[fg & (distance_to(holes) <= band)] = TRIMAP_UNKNOWN
+    opened[distance_to(~holes) > band] = inside
     return opened
