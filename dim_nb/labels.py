@@ -58,7 +58,7 @@ class _Equations:
         B[self.px] = np.clip(b + (1-a)*r + .5, 0, 255)
 
 # %% ../nbs/toolbox/labels.ipynb #nffc23b7
-def _level(F, B, image, alpha, rounds, whole):
+def _solve_level(F, B, image, alpha, rounds, whole):
     "Solve one level in place, everywhere or at the soft pixels; F, B, image: hxwx3 uint8"
     if whole: active = np.ones(alpha.shape, np.uint8)
     else:
@@ -100,7 +100,7 @@ def estimate_foreground(
         F,B = (resize_to(o, size, cv2.INTER_LINEAR).copy() for o in (F,B))
         small,a = (np.ascontiguousarray(resize_to(o, size, cv2.INTER_NEAREST)) for o in (image,alpha))
         whole = max(size) <= 32
-        _level(F, B, small, a, 10 if whole else 4, whole)
+        _solve_level(F, B, small, a, 10 if whole else 4, whole)
     return (F,B) if return_background else F
 
 # %% ../nbs/toolbox/labels.ipynb #n814fdb7
@@ -123,7 +123,7 @@ def foreground_colours(
     return F
 
 # %% ../nbs/toolbox/labels.ipynb #n1d78f2b
-def _digest(parts):
+def _short_hash(parts):
     "Eight hexadecimal digits that stand for the strings"
     text = os.fsencode('|'.join(parts))
     return hashlib.sha1(text).hexdigest()[:8]
@@ -134,8 +134,8 @@ def _state(path):
 
 def _prepared_name(paths, root):
     "File name that tells the source: its stem, and what is made of its path and of its state"
-    where = _digest(os.path.relpath(p, root) for p in paths)
-    state = _digest(_state(p) for p in paths)
+    where = _short_hash(os.path.relpath(p, root) for p in paths)
+    state = _short_hash(_state(p) for p in paths)
     stem = os.fsdecode(os.fsencode(paths[0].stem)[:200])   # a name has 255 bytes at most
     return f'{stem}_{where}{state}.png'
 
@@ -155,7 +155,7 @@ def read_pair(
     if rgb.shape[:2] == a.shape: return rgb,a
     raise ImageError(image, f'the image is {rgb.shape[:2]}, its alpha {a.shape}', 'Give a pair of one size.')
 
-def _prepare(image, alpha, root, out):
+def _prepare_one(image, alpha, root, out):
     "(prepared file, None), made if it is not there; or (None, why not)"
     try:
         paths = [p for p in (image,alpha) if p]
@@ -182,7 +182,7 @@ def prepare_foregrounds(
     out.mkdir(parents=True, exist_ok=True)
     root = Path(root).absolute() if root else os.path.commonpath([i.parent for i,_ in items])
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        jobs = pool.map(lambda pair: _prepare(*pair, root, out), items)
+        jobs = pool.map(lambda pair: _prepare_one(*pair, root, out), items)
         done = list(progress(jobs, total=len(items)))
     for (image,_),(_,why) in zip(items, done):
         if why: print(f'left out: {shown_name(image)}: {why}')
