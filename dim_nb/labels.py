@@ -57,7 +57,7 @@ class _Equations:
         F[self.px] = np.clip(f + a*r + .5, 0, 255)
         B[self.px] = np.clip(b + (1-a)*r + .5, 0, 255)
 
-# %% ../nbs/toolbox/labels.ipynb #nffc23b7
+# %% ../nbs/toolbox/labels.ipynb #ndd0c2a7
 def _solve_level(F, B, image, alpha, rounds, whole):
     "Solve one level in place, everywhere or at the soft pixels; F, B, image: hxwx3 uint8"
     if whole: active = np.ones(alpha.shape, np.uint8)
@@ -84,7 +84,7 @@ def _check_pair(image, alpha):
     got = f'{image.dtype} {image.shape}'
     raise ValueError(f'image: HxWx3 uint8 of the size of alpha, {alpha.shape}, is needed; got {got}')
 
-# %% ../nbs/toolbox/labels.ipynb #nf06652d
+# %% ../nbs/toolbox/labels.ipynb #n1984308
 def estimate_foreground(
     image:np.ndarray,            # HxWx3 uint8
     alpha:np.ndarray,            # HxW float 0..1 (or uint8)
@@ -122,7 +122,7 @@ def foreground_colours(
         F[y][soft] = np.clip(f + a*remainder + .5, 0, 255)
     return F
 
-# %% ../nbs/toolbox/labels.ipynb #n1d78f2b
+# %% ../nbs/toolbox/labels.ipynb #n1027f57
 def _short_hash(parts):
     "Eight hexadecimal digits that stand for the strings"
     text = os.fsencode('|'.join(parts))
@@ -144,7 +144,7 @@ def source_stem(prepared)->str:
     stem = Path(prepared).stem
     return stem[:-17] if re.search('_[0-9a-f]{16}$', stem) else stem
 
-# %% ../nbs/toolbox/labels.ipynb #n6502aaf
+# %% ../nbs/toolbox/labels.ipynb #nab48462
 def read_pair(
     image,      # Path of an RGBA cut-out, or of a photograph
     alpha=None, # Path of the photograph's alpha
@@ -168,7 +168,7 @@ def _prepare_one(image, alpha, root, out):
         return dst,None
     except (ImageError,OSError) as e: return None,e
 
-# %% ../nbs/toolbox/labels.ipynb #n81c958b
+# %% ../nbs/toolbox/labels.ipynb #n29de22e
 def prepare_foregrounds(
     items,             # (image, alpha) pairs of paths; alpha None where the image is itself an RGBA cut-out
     out,               # Folder for the prepared RGBA files
