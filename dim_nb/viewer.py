@@ -499,7 +499,7 @@ def _controls(self:Inspector, layers):
     self.save_b = push_button('Save PNG', 'write what is shown as PNG')
     self.number = widgets.BoundedIntText(1, 1, len(self.items), layout=widgets.Layout(width='5.5em'))
     self.title,self.saved,self.readout,self.hist = (text_widget() for _ in range(4))
-    self.table = widgets.HTML(layout=widgets.Layout(width='31em'))
+    self.table = widgets.HTML(layout=widgets.Layout(width='36em'))
     self._layer_controls(layers)
     self._backdrop_controls()
 
