@@ -99,17 +99,21 @@ class WeightAverage(Callback):
 
 # %% ../nbs/toolbox/training.ipynb #u1000012
 @patch
-@torch.no_grad()
-def validate(self:WeightAverage):
-    "Validation loss and metrics of the average, under the Recorder's names with average_ before them"
+def before_validate(self:WeightAverage): self.sums, self.count = {}, 0
+
+@patch
+def after_batch(self:WeightAverage):
+    "In validation the average looks at the same batch"
+    if self.training: return
+    pred, n = self.ema.module(*self.xb), len(self.xb[0])
     named = dict(valid_loss=self.learn.loss_func, **{m.name: m.func for m in self.learn.metrics})
-    sums, n = dict.fromkeys(named, 0.), 0
-    for batch in self.dls.valid:
-        x, *targets = batch
-        pred = self.ema.module(x)
-        for name, score in named.items(): sums[name] += float(score(pred, *targets))*len(x)
-        n += len(x)
-    return {f'average_{name}': total/n for name,total in sums.items()}
+    for name, score in named.items(): self.sums[name] = self.sums.get(name, 0.) + n*float(score(pred, *self.yb))
+    self.count += n
+
+@patch
+def scores(self:WeightAverage):
+    "Validation loss and metrics of the average, under the Recorder's names with average_ before them"
+    return {f'average_{name}': total/self.count for name,total in self.sums.items()}
 
 # %% ../nbs/toolbox/training.ipynb #bfb1379b
 def _line(row):
@@ -121,7 +125,7 @@ def row(self:RunSaver, average):
     "What the epoch measured"
     named = dict(zip(self.recorder.metric_names[1:], self.recorder.values[-1]))   # without epoch and time
     row = dict(epoch=self.epoch, **{k: float(v) for k,v in named.items()})
-    if average: row |= average.validate()
+    if average: row |= average.scores()
     return row | dict(seconds=round(time.time()-self.began, 1))
 
 @patch

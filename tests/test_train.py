@@ -48,19 +48,23 @@ def test_a_killed_run_ends_as_one_that_was_not(whole, tmp_path):
     for name in ('matting.safetensors', 'average.safetensors', 'best.safetensors', 'sha256.json', 'args.json'): # equal runs, equal bytes
         assert (whole/'run'/name).read_bytes() == (tmp_path/'halves'/name).read_bytes(), name
 
-def test_a_finished_run_goes_on_only_as_itself(whole):
-    run, cache = whole/'run', whole/'cache'
-    out = one_line(finish(train(run, cache, '--lr', '0.1'), 2))
-    assert 'lr: 0.001 before, 0.1 now' in out and 'other arguments' in out
-    assert '3 epochs already' in one_line(finish(train(run, cache, '--epochs', '2'), 2))
-    (run/'args.json').unlink()                                                   # the checkpoint knows the arguments, too
-    assert 'lr: 0.001 before, 0.1 now' in one_line(finish(train(run, cache, '--lr', '0.1'), 2))
+def test_a_finished_run_goes_on_only_as_itself(whole, capsys):
+    from dim_nb.train import dim_train
+    run = whole/'run'
+    how = dict(data=ROOT/'data', size=64, samples=16, valid=8, bs=4, scratch=True, widths='16,16,8,8', epochs=3, out=run, cache=whole/'cache')
+    def refused(words, **more):
+        with pytest.raises(ValueError, match=words): dim_train('matting', **dict(how, **more))
+    refused('other arguments .lr: 0.001 before, 0.1 now', lr=.1)
+    refused('3 epochs already', epochs=2)
+    (run/'args.json').unlink()                            # the checkpoint knows the arguments, too
+    refused('lr: 0.001 before, 0.1 now', lr=.1)
     state = (run/'last.pt').read_bytes()
-    for bad in (b'', b'text', state[:len(state)//2], state[:5000] + bytes([state[5000]^1]) + state[5001:]):
-        (run/'last.pt').write_bytes(bad)
-        assert 'last.pt is damaged' in one_line(finish(train(run, cache), 2))
+    (run/'last.pt').write_bytes(state[:5000] + bytes([state[5000]^1]) + state[5001:])
+    refused('last.pt is damaged')
     (run/'last.pt').write_bytes(state)
-    assert 'finished, 3 epochs' in finish(train(run, cache))
+    dim_train('matting', **how)
+    assert 'finished, 3 epochs' in capsys.readouterr().out
+    assert 'other arguments' in one_line(finish(train(run, whole/'cache', '--lr', '0.1'), 2))
 
 def test_other_data_are_noticed(whole, tmp_path):
     import shutil
