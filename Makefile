@@ -35,7 +35,7 @@ install: ## only install what a cut-out needs
 	@bash tools/env.sh runtime
 
 dev: .dev ## only install what the authors need, and git hooks that keep notebooks clean and mergeable
-	@if [ -d .git ]; then .venv/bin/nbdev_install_hooks; fi
+	@$(PY) tools/dev.py hooks
 
 .dev:
 	@bash tools/env.sh dev

@@ -1,5 +1,5 @@
 """What the authors' commands do, run by the Makefile with .venv's Python:
-dev.py check | pytest | prepare | readme [--check] | notebooks [NB ...] | docs | release | notes"""
+dev.py check | pytest | prepare | readme [--check] | notebooks [NB ...] | docs | hooks | release | notes"""
 import json
 import os
 import re
@@ -258,6 +258,16 @@ def prepare():
     readme()
 
 
+def hooks():
+    "nbdev's git hooks, by the path of this .venv, so that they work in a shell that has not activated it"
+    if not (ROOT/'.git').is_dir():
+        return
+    if run('nbdev_install_hooks', cwd=ROOT):
+        fail('nbdev_install_hooks failed; the lines above say why')
+    for path, command in ((ROOT/'.gitconfig', 'nbdev_merge'), (ROOT/'.git/hooks/post-merge', 'nbdev_trust')):
+        path.write_text(path.read_text().replace(command, f"'{BIN/command}'"))
+
+
 # Running notebooks in place
 
 def execute(path):
@@ -361,7 +371,7 @@ def release():
 def notes(): print(release_notes(config()['version']))
 
 
-COMMANDS = dict(notes=notes, check=check, pytest=pytest, prepare=prepare, docs=docs, release=release)
+COMMANDS = dict(notes=notes, hooks=hooks, check=check, pytest=pytest, prepare=prepare, docs=docs, release=release)
 
 if __name__ == '__main__':
     if len(sys.argv) < 2:
