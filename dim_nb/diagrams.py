@@ -10,7 +10,8 @@ __all__ = ['INK', 'LIT', 'CALM', 'FROZEN', 'STAGES_DRAWN', 'PHASES', 'Box', 'dra
 from dataclasses import dataclass
 
 # %% ../nbs/toolbox/diagrams.ipynb #bcea3fca
-INK, LIT, CALM, FROZEN = '#333333', '#ffbf47', '#e8eef7', '#d9d9d9'   # lines and text; box that is meant, any other, one that does not learn
+# lines and text; box that is meant, any other, one that does not learn
+INK, LIT, CALM, FROZEN = '#333333', '#ffbf47', '#e8eef7', '#d9d9d9'
 
 @dataclass
 class Box:
@@ -74,14 +75,20 @@ def draw_chain(
     lit:str=None,  # Stage that is meant: data, trimap, matting, refine or judge
 ):                 # matplotlib figure
     "The chain with the sizes at which each stage works, one stage lit"
-    if lit is not None and lit not in STAGES_DRAWN: raise ValueError(f'lit: one of {", ".join(STAGES_DRAWN)}; got {lit!r}')
+    if lit is not None and lit not in STAGES_DRAWN:
+        raise ValueError(f'lit: one of {", ".join(STAGES_DRAWN)}; got {lit!r}')
     fig, ax = _canvas(10.4, 2.1)
-    boxes = {k: Box(*at, 1.6, .62, title, small, LIT if k == lit else CALM) for k,(at,title,small) in STAGES_DRAWN.items()}
-    photo, cut = Box(.55, 1.5, .9, .62, 'photo', 'any size', 'white'), Box(9.2, 1.5, 1.6, .62, 'cut-out', 'full size', 'white')
-    for b in (photo, cut, *boxes.values()): _draw(ax, b)
+    boxes = {k: Box(*at, 1.6, .62, title, small, LIT if k == lit else CALM)
+                    for k,(at,title,small) in STAGES_DRAWN.items()}
+    photo, cut = Box(.55, 1.5, .9, .62, 'photo', 'any size', 'white'), Box(
+        9.2, 1.5, 1.6, .62, 'cut-out', 'full size', 'white')
+    for b in (photo, cut, *boxes.values()):
+        _draw(ax, b)
     row = [photo, boxes['trimap'], boxes['matting'], boxes['refine'], cut]
-    for a,b,label in zip(row, row[1:], ('', 'trimap', 'rough α', 'α, F')): _arrow(ax, a.right, b.left, label, up=.03)
-    for name in ('trimap', 'matting', 'refine'): _arrow(ax, boxes['data'].top, boxes[name].bottom, style=':')
+    for a,b,label in zip(row, row[1:], ('', 'trimap', 'rough α', 'α, F')):
+        _arrow(ax, a.right, b.left, label, up=.03)
+    for name in ('trimap', 'matting', 'refine'):
+        _arrow(ax, boxes['data'].top, boxes[name].bottom, style=':')
     _arrow(ax, cut.bottom, boxes['judge'].top, style=':')
     return _finished(fig)
 
@@ -110,9 +117,11 @@ def draw_unet(
     for k,x in enumerate(up):
         a, h = down[5-k-1] if k < 4 else 1.25, heights[4-k]
         _arrow(ax, (a+.14, 1.45+h/2-.08), (x-.14, 1.45+h/2-.08), style=':')
-    if extra: ax.text(1.75, 2.85, 'weights of the fourth channel start at 0', fontsize=7.5, va='top', color=INK)
+    if extra:
+        ax.text(1.75, 2.85, 'weights of the fourth channel start at 0', fontsize=7.5, va='top', color=INK)
     _arrow(ax, (up[-1]+.14, 1.45), (8.2, 1.45))
-    ax.text(8.25, 1.45, 'α' if extra else 'p(background)\np(unknown)\np(foreground)', va='center', fontsize=8, color=INK)
+    made = 'α' if extra else 'p(background)\np(unknown)\np(foreground)'
+    ax.text(8.25, 1.45, made, va='center', fontsize=8, color=INK)
     return _finished(fig)
 
 # %% ../nbs/toolbox/diagrams.ipynb #084ef1a0
@@ -145,7 +154,8 @@ def draw_phases():
     for k,(number,what,first,second) in enumerate(PHASES):
         y = 2.2-.85*k
         ax.text(.15, y, f'phase {number}: {what}', va='center', fontsize=9, color=INK)
-        matting = Box(3.6, y, 1.8, .6, 'matting U-net', 'frozen' if first == FROZEN else 'alpha + comp. loss' if k == 0 else 'alpha loss', first)
+        matting = Box(3.6, y, 1.8, .6, 'matting U-net', 'frozen' if first ==
+                      FROZEN else 'alpha + comp. loss' if k == 0 else 'alpha loss', first)
         _draw(ax, matting)
         if second is None:
             _arrow(ax, matting.right, (5.3, y), 'rough α', up=.02)

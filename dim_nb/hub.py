@@ -36,13 +36,20 @@ def check_sums(
 )->dict:     # name → checksum
     "Compare a folder's networks with their checksums; raises `ValueError` with the file that differs"
     file = Path(folder)/'sha256.json'
-    if not file.exists(): raise ValueError(f'{shown_name(file)}: missing. Write it with dim_nb.hub.write_sums, or fetch the weights again')
-    try: sums = json.loads(file.read_text())
-    except ValueError as e: raise ValueError(f'{shown_name(file)}: cannot be read ({e}). Fetch the weights again') from e
+    if not file.exists():
+        raise ValueError(
+            f'{shown_name(file)}: missing. Write it with dim_nb.hub.write_sums, or fetch the weights again')
+    try:
+        sums = json.loads(file.read_text())
+    except ValueError as e:
+        raise ValueError(f'{shown_name(file)}: cannot be read ({e}). Fetch the weights again') from e
     for name,want in sums.items():
         f = file.parent/Path(name).name
-        if not f.exists(): raise ValueError(f'{shown_name(f)}: missing. Fetch the weights again')
-        if file_sha256(f) != want: raise ValueError(f'{shown_name(f)}: damaged, its checksum is not the one in sha256.json. Fetch the weights again')
+        if not f.exists():
+            raise ValueError(f'{shown_name(f)}: missing. Fetch the weights again')
+        if file_sha256(f) != want:
+            raise ValueError(
+                f'{shown_name(f)}: damaged, its checksum is not the one in sha256.json. Fetch the weights again')
     return sums
 
 # %% ../nbs/product/hub.ipynb #0033e5ba
@@ -51,9 +58,11 @@ def _head(license, tags, metrics):
     lines = ['---', f'license: {license}', 'library_name: dim_nb', 'pipeline_tag: image-segmentation', 'tags:']
     lines += [f'- {t}' for t in tags]
     if metrics:
-        lines += ['model-index:', '- name: dim_nb', '  results:', '  - task:', '      type: image-segmentation',
-                  '      name: Portrait matting', '    dataset:', '      type: portraits', '      name: validation portraits', '    metrics:']
-        for name,value in metrics.items(): lines += [f'    - type: {name}', f'      name: {name}', f'      value: {value}']
+        lines += ['model-index:', '- name: dim_nb', '  results:']
+        lines += ['  - task:', '      type: image-segmentation', '      name: Portrait matting']
+        lines += ['    dataset:', '      type: portraits', '      name: validation portraits', '    metrics:']
+        for name,value in metrics.items():
+            lines += [f'    - type: {name}', f'      name: {name}', f'      value: {value}']
     return '\n'.join([*lines, '---'])
 
 def model_card(
@@ -67,8 +76,10 @@ def model_card(
 
 # %% ../nbs/product/hub.ipynb #8b5266e4
 def _hub():
-    try: import huggingface_hub
-    except ImportError: raise ImportError('weights by name need huggingface_hub: pip install "dim_nb[hub]"') from None
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ImportError('weights by name need huggingface_hub: pip install "dim_nb[hub]"') from None
     return huggingface_hub
 
 def fetch_weights(
@@ -82,12 +93,13 @@ def fetch_weights(
     folder = Path(source)
     if not folder.is_dir():
         hub = _hub()
+        errors = hub.errors
         try:
             folder = Path(hub.snapshot_download(str(source), revision=revision, cache_dir=cache_dir, token=token,
                                                 local_files_only=local_files_only, allow_patterns=list(WEIGHT_FILES)))
-        except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, hub.errors.HFValidationError, OSError) as e:
-            raise FileNotFoundError(f'{source}: no folder of that name, and not to be had from the hub ({type(e).__name__}: '
-                                    f'{str(e).splitlines()[0]})') from e
+        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as e:
+            why = f'{type(e).__name__}: {str(e).splitlines()[0]}'
+            raise FileNotFoundError(f'{source}: no folder of that name, and not to be had from the hub ({why})') from e
     check_sums(folder)
     return folder
 
@@ -103,12 +115,18 @@ def push_weights(
     "Put a folder of weights on the hub; raises `ValueError` where networks are missing"
     folder = Path(folder)
     missing = [n for n in NETWORKS if not any((folder/f'{n}.{s}').exists() for s in ('safetensors', 'onnx'))]
-    if missing: raise ValueError(f'{shown_name(folder)}: no {", ".join(missing)}. A set has {", ".join(NETWORKS)}')
+    if missing:
+        raise ValueError(f'{shown_name(folder)}: no {", ".join(missing)}. A set has {", ".join(NETWORKS)}')
     write_sums(folder)
     readme = folder/'README.md'
     text = card or (None if readme.exists() else model_card())
-    if text: write_atomic(readme, lambda p: p.write_text(text, encoding='utf-8'))
+    if text:
+        write_atomic(readme, lambda p: p.write_text(text, encoding='utf-8'))
     api = _hub().HfApi(token=token)
     api.create_repo(repo, private=private, exist_ok=True)
-    info = api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=list(WEIGHT_FILES), commit_message=message)
+    info = api.upload_folder(
+    repo_id=repo,
+    folder_path=folder,
+    allow_patterns=list(WEIGHT_FILES),
+     commit_message=message)
     return info.commit_url

@@ -330,10 +330,14 @@ def tensor_array(
     "A tensor as an array with channels last; raises `ImageError`"
     t = t.detach().cpu()
     a = (t.float() if t.dtype.is_floating_point else t).numpy()   # numpy has no bfloat16
-    if a.ndim == 4 and len(a) == 1: a = a[0]
-    if a.ndim == 3 and len(a) in (1,2,3,4): return a.transpose(1,2,0)
-    if a.ndim == 2: return a
-    raise ImageError('<tensor>', f'its shape is {tuple(t.shape)}', 'Give CxHxW or 1xCxHxW with up to 4 channels, or HxW.')
+    if a.ndim == 4 and len(a) == 1:
+        a = a[0]
+    if a.ndim == 3 and len(a) in (1,2,3,4):
+        return a.transpose(1,2,0)
+    if a.ndim == 2:
+        return a
+    raise ImageError('<tensor>', f'its shape is {tuple(t.shape)}',
+                     'Give CxHxW or 1xCxHxW with up to 4 channels, or HxW.')
 
 # %% ../nbs/toolbox/images.ipynb #1ff78020
 def _read_file(path, name, max_pixels, srgb):

@@ -43,7 +43,12 @@ def load(self:Cutter)->PortraitMatter:
     if self.matter is None:
         os.environ['OMP_NUM_THREADS'] = str(self.threads)
         cv2.setNumThreads(self.threads)
-        self.matter = PortraitMatter.load(self.weights, self.device, backend=self.backend, size=self.size, threads=self.threads)
+        self.matter = PortraitMatter.load(
+    self.weights,
+    self.device,
+    backend=self.backend,
+    size=self.size,
+     threads=self.threads)
     return self.matter
 
 # %% ../nbs/product/scale.ipynb #daa54119
@@ -133,9 +138,13 @@ def list_inputs(
     if path.is_dir():
         files, skipped = find_images(path, recursive=True)
         return files, path, skipped
-    if path.is_file(): found = [Path(o) for o in path.read_text(encoding='utf-8').splitlines() if o.strip()]
-    else: found = [Path(o) for o in sorted(glob.glob(str(source), recursive=True))]
-    if not found: raise ValueError(f'{shown_name(source)}: no such folder, no file with a list of pictures, and no picture matches it')
+    if path.is_file():
+        found = [Path(o) for o in path.read_text(encoding='utf-8').splitlines() if o.strip()]
+    else:
+        found = [Path(o) for o in sorted(glob.glob(str(source), recursive=True))]
+    if not found:
+        raise ValueError(
+            f'{shown_name(source)}: no such folder, no file with a list of pictures, and no picture matches it')
     root = Path(os.path.commonpath([f.absolute().parent for f in found]))
     return [f.absolute() for f in found if not f.is_dir()], root, []
 
@@ -215,9 +224,10 @@ def _scale_parser():
     p = argparse.ArgumentParser('dim_scale', description='Cut out folders of any size, on as many workers as there are; start again to go on.',
         epilog='Exit status: 0 every input was cut out, 1 some failed (the manifest names each), 2 wrong arguments.')
     add = p.add_argument
-    add('--in', dest='source', required=True, help='folder (searched to the bottom), pattern, or text file with a path a line')
+    add('--in', dest='source', required=True, help='folder with all below it, pattern, or text file with a path a line')
     add('--out', required=True, help='folder for the results: the tree of the input, and manifest.parquet')
-    add('--engine', choices=ENGINES, default='local', help='local: in this process; ray: on Ray, here or where RAY_ADDRESS says (local)')
+    add('--engine', choices=ENGINES, default='local',
+        help='local: in this process; ray: on Ray, here or where RAY_ADDRESS says (local)')
     add('--workers', type=int, default=2, help='processes of the ray engine (2)')
     add('--threads', type=int, default=1, help='threads of each worker (1)')
     add('--batch', type=int, default=16, help='pictures that a worker takes at a time (16)')
@@ -237,15 +247,20 @@ def _summary(rows, seconds, out):
 # %% ../nbs/product/scale.ipynb #5652fd5b
 def dim_scale(argv=None):
     "Command: cut out folders of any size"
-    argv = [('--' + a[2:].replace('-', '_')) if a.startswith('--') and '=' not in a else a for a in (argv or sys.argv[1:])]
+    argv = [('--' + a[2:].replace('-', '_')) if a.startswith('--')
+             and '=' not in a else a for a in (argv or sys.argv[1:])]
     p = _scale_parser()
     a = vars(p.parse_args(argv))
     for k in ('workers','threads','batch'):
-        if a[k] < 1: p.error(f'--{k} {a[k]}: 1 or more is needed')
+        if a[k] < 1:
+            p.error(f'--{k} {a[k]}: 1 or more is needed')
     start = time.time()
-    try: rows = scale(**a)
-    except (ValueError, FileNotFoundError, ImportError) as e: p.error(str(e))
-    for line in _summary(rows, time.time()-start, a['out']): print(line)
+    try:
+        rows = scale(**a)
+    except (ValueError, FileNotFoundError, ImportError) as e:
+        p.error(str(e))
+    for line in _summary(rows, time.time()-start, a['out']):
+        print(line)
     return int(any(r['error'] for r in rows.values()))
 
 # %% ../nbs/product/scale.ipynb #6df45325

@@ -6,11 +6,11 @@
 __all__ = ['ORT_VERSION', 'ORT_FILES', 'page_config', 'build_page', 'dim_page']
 
 # %% ../nbs/product/web.ipynb #9ea937c9
-import hashlib, inspect, json, shutil, subprocess, sys, tarfile, tempfile
+import inspect, json, shutil, subprocess, sys, tarfile, tempfile
 from pathlib import Path
 from fastcore.script import call_parse
 from .files import cache_dir, write_atomic
-from .images import read_image, resize_to, work_size, write_png
+from .images import read_image, work_size, write_png
 from .onnx import GRAPHS, OnnxNets
 from .pipeline import WEIGHTS, PortraitMatter
 from .trimaps import probs_to_trimap, sure_known
@@ -24,11 +24,21 @@ def _ort_archive():
     "The archive of onnxruntime-web, from the cache or from the npm registry"
     name = f'onnxruntime-web-{ORT_VERSION}.tgz'
     kept = cache_dir()/name
-    if kept.exists(): return kept
+    if kept.exists():
+        return kept
     with tempfile.TemporaryDirectory() as tmp:
-        try: done = subprocess.run(['npm', 'pack', '--silent', f'onnxruntime-web@{ORT_VERSION}'], cwd=tmp, capture_output=True, text=True)
-        except FileNotFoundError: raise FileNotFoundError('make web needs npm, which comes with Node.js (https://nodejs.org)') from None
-        if done.returncode: raise OSError(f'npm could not fetch onnxruntime-web {ORT_VERSION}: {done.stderr.strip()[-200:]}')
+        try:
+            done = subprocess.run(['npm',
+    'pack',
+    '--silent',
+    f'onnxruntime-web@{ORT_VERSION}'],
+    cwd=tmp,
+    capture_output=True,
+     text=True)
+        except FileNotFoundError:
+            raise FileNotFoundError('make web needs npm, which comes with Node.js (https://nodejs.org)') from None
+        if done.returncode:
+            raise OSError(f'npm could not fetch onnxruntime-web {ORT_VERSION}: {done.stderr.strip()[-200:]}')
         write_atomic(kept, lambda p: shutil.copy(Path(tmp)/name, p))
     return kept
 

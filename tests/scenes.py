@@ -1,5 +1,5 @@
 "Small made-up pictures with known alphas, folders of them, and a matter that needs no networks: for the tests of judging."
-import cv2, numpy as np, pandas as pd
+import numpy as np, pandas as pd
 from PIL import Image
 from dim_nb.images import read_image, write_png
 from dim_nb.pipeline import Cutout
@@ -16,12 +16,14 @@ class FakeMatter:
 
     def __call__(self, image, trimap=None):
         self.calls += 1
-        if self.calls == self.stop_at: raise KeyboardInterrupt
+        if self.calls == self.stop_at:
+            raise KeyboardInterrupt
         im = read_image(image)
         rough = (im.mean(2)/255).astype(np.float32)
         t = np.where(rough > .9, 255, np.where(rough < .1, 0, 128)).astype(np.uint8) if trimap is None else trimap
         alpha = np.clip(rough*1.1, 0, 1)
-        if trimap is not None: alpha, rough = (np.where(t == 128, a, t/255).astype(np.float32) for a in (alpha, rough))
+        if trimap is not None:
+            alpha, rough = (np.where(t == 128, a, t/255).astype(np.float32) for a in (alpha, rough))
         return Cutout(im, t, rough, alpha, im)
 
 def scene(seed, h=40, w=48):
@@ -37,11 +39,14 @@ def scene(seed, h=40, w=48):
 def make_set(d, trimaps=True, subsets=True, masks=False):
     "A folder to judge on, of four pictures"
     truth = 'masks' if masks else 'alphas'
-    for n in ('images', truth, *(['trimaps'] if trimaps else [])): (d/n).mkdir(parents=True)
+    for n in ('images', truth, *(['trimaps'] if trimaps else [])):
+        (d/n).mkdir(parents=True)
     for i,(s,suffix) in enumerate(zip(SUBSETS, ('.png', '.bmp', '.png', '.tif'))):
         im, a, t = scene(i)
         Image.fromarray(im).save(d/f'images/{s}{suffix}')
         write_png(d/f'{truth}/{s}.png', t if masks else a)
-        if trimaps: write_png(d/f'trimaps/{s}.png', t)
-    if subsets: pd.DataFrame(SUBSETS.items(), columns=['stem', 'subset']).to_csv(d/'subsets.csv', index=False)
+        if trimaps:
+            write_png(d/f'trimaps/{s}.png', t)
+    if subsets:
+        pd.DataFrame(SUBSETS.items(), columns=['stem', 'subset']).to_csv(d/'subsets.csv', index=False)
     return d

@@ -21,7 +21,8 @@ def test_measured_in_a_process_of_its_own(tmp_path, capsys):
 
 def test_a_classical_method_gets_a_trimap(tmp_path):
     im, _, t = scene(0)
-    job = BenchJob(BenchMethod('cf'), (48, 40), str(write_png(tmp_path/'i.png', im)), str(write_png(tmp_path/'t.png', t)), 1)
+    job = BenchJob(BenchMethod('cf'), (48, 40), str(write_png(tmp_path/'i.png', im)),
+                   str(write_png(tmp_path/'t.png', t)), 1)
     cf = run_job(job)
     assert cf['whole'] > 0 and cf['repeats'] == 1
 
@@ -34,8 +35,10 @@ def test_methods_are_data():
 
 def test_the_backend_reaches_the_pipeline(monkeypatch):
     asked = []
-    monkeypatch.setattr(be.PortraitMatter, 'load', lambda weights=None, **kw: asked.append((weights, kw)) or FakeMatter())
-    for method in bench_methods(devices=['cpu'], backends=['torch']): method.load()
+    monkeypatch.setattr(be.PortraitMatter, 'load', lambda weights=None, **
+                        kw: asked.append((weights, kw)) or FakeMatter())
+    for method in bench_methods(devices=['cpu'], backends=['torch']):
+        method.load()
     assert asked == [(None, dict(device='cpu')), (None, dict(device='cpu', backend='torch'))]
 
 def test_an_onnx_peer_is_timed(tmp_path):
@@ -82,7 +85,8 @@ def test_wrong_arguments(arguments, names, tmp_path, monkeypatch, capsys):
     assert len(err.splitlines()) == 1 and names in err
 
 def test_bench_image():
-    for w,h in ((178, 218), (600, 100), (9, 300)): assert bench_image(w, h).shape == (h, w, 3)
+    for w,h in ((178, 218), (600, 100), (9, 300)):
+        assert bench_image(w, h).shape == (h, w, 3)
 
 def test_stages_come_from_the_cut_out():
     class Noting(FakeMatter):

@@ -6,7 +6,7 @@ from PIL import Image
 from dim_nb import evaluation as ev
 from dim_nb.evaluation import (BENCHMARKS, Scene, benchmark_report, celeba_rows, code_digest, dim_eval, edge_light, eval_items,
                                evaluate, find_benchmark, matte_signs, report, summary, worst_sheet)
-from dim_nb.images import read_alpha, read_image, write_png
+from dim_nb.images import read_alpha, write_png
 from dim_nb.metrics import all_metrics, conn, error_maps, grad, trimap_scores
 from dim_nb.peers import Peer, load_peers
 from onnx_by_hand import tiny_onnx
@@ -46,12 +46,16 @@ def test_limit_is_spread_over_subsets(folder):
     assert [o.stem for o in eval_items(folder, subset='plain')[0]] == ['a', 'd']
 
 def test_wrong_folders_are_named(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match='images'): eval_items(tmp_path/'nowhere')
-    with pytest.raises(ValueError, match='dark, lowcontrast, plain'): eval_items(folder, subset='night')
+    with pytest.raises(FileNotFoundError, match='images'):
+        eval_items(tmp_path/'nowhere')
+    with pytest.raises(ValueError, match='dark, lowcontrast, plain'):
+        eval_items(folder, subset='night')
     (folder/'subsets.csv').write_text('name,kind\na,b\n')
-    with pytest.raises(ValueError, match='needs stem and subset'): eval_items(folder)
+    with pytest.raises(ValueError, match='needs stem and subset'):
+        eval_items(folder)
     (folder/'subsets.csv').write_bytes(b'')
-    with pytest.raises(ValueError, match='subsets.csv'): eval_items(folder)
+    with pytest.raises(ValueError, match='subsets.csv'):
+        eval_items(folder)
 
 # --- what is scored ---
 
@@ -87,7 +91,8 @@ def test_closed_form_gets_both_trimaps(folder):
     for method, tri, region in (('cf', m(im).trimap, None), ('cf given', t, t)):
         p = np.clip(pymatting.estimate_alpha_cf(im/255., tri/255.), 0, 1)
         scores = all_metrics(p, a, region)
-        np.testing.assert_allclose(row(df, 'a', method)[METRICS].astype(float), [scores[k] for k in METRICS], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(row(df, 'a', method)[METRICS].astype(
+            float), [scores[k] for k in METRICS], rtol=1e-3, atol=1e-5)
 
 def test_masks_are_scored_over_the_judged_pixels(tmp_path):
     m = FakeMatter()
@@ -119,12 +124,18 @@ def test_summary_is_made_of_means(folder):
     assert s.loc[('all', 'ours'), 'fatal'] == pytest.approx(o.fatal.mean()) and s.loc[('all', 'ours'), 'pictures'] == 4
     assert s.loc[('all', 'ours'), 'seconds'] == pytest.approx(o.seconds.median())
     text = report(summary(df))
-    for t in ('whole image', 'unknown region', 'fatal %', 'ours given rough', f'{o.sad.mean():.2f}'): assert t in text
+    for t in ('whole image', 'unknown region', 'fatal %', 'ours given rough', f'{o.sad.mean():.2f}'):
+        assert t in text
     assert 'nan' not in text.lower()
 
 def test_without_trimaps_and_subsets(tmp_path):
     df = evaluate(make_set(tmp_path/'s', trimaps=False, subsets=False), FakeMatter(), load_peers(['cf']), bar=False)
-    assert set(df.method) == {'ours', 'ours rough', 'cf'} and not df.attrs['problems'] and set(summary(df).subset) == {'all'}
+    assert set(
+    df.method) == {
+        'ours',
+        'ours rough',
+        'cf'} and not df.attrs['problems'] and set(
+            summary(df).subset) == {'all'}
     assert 'unknown region' not in report(summary(df))
 
 def test_given_can_be_left_out(folder):
@@ -148,10 +159,18 @@ def archive(root, name, stems=('p_1', 'p_2', 'o_3')):
     for i, stem in enumerate(stems):
         im, a, t = scene(i)
         for folder, pic in zip(LAYOUTS[name], (im, a, t)):
-            if folder is None: continue
+            if folder is None:
+                continue
             (root/folder).mkdir(parents=True, exist_ok=True)
             suffix = '.jpg' if folder == LAYOUTS[name][0] else '.png'
-            Image.fromarray(pic if pic.dtype == np.uint8 else np.rint(pic*255).astype(np.uint8)).save(root/folder/f'{stem}{suffix}')
+            Image.fromarray(
+    pic if pic.dtype == np.uint8 else np.rint(
+        pic*
+        255).astype(
+            np.uint8)).save(
+                root/
+                folder/
+                f'{stem}{suffix}')
     if name == 'AIM-500':
         kinds = {s: dict(type='SO', category='portrait' if s[0] == 'p' else 'animal') for s in stems}
         (root/'aim_category_type.json').write_text(json.dumps(kinds))
@@ -159,14 +178,17 @@ def archive(root, name, stems=('p_1', 'p_2', 'o_3')):
 
 def composition_archive(root, size=(24, 30)):
     licensed, voc = root/'Adobe-licensed images', root/'VOC2012/JPEGImages'
-    for d in (licensed/'fg', licensed/'alpha', licensed/'trimaps', voc): d.mkdir(parents=True)
+    for d in (licensed/'fg', licensed/'alpha', licensed/'trimaps', voc):
+        d.mkdir(parents=True)
     for i, name in enumerate('ab'):
         a = np.zeros(size, np.float32)
         a[4:12,4:12+i] = 1
         write_png(licensed/f'fg/{name}.png', np.full((*size, 3), 200, np.uint8))
         write_png(licensed/f'alpha/{name}.png', a)
-        for k in range(20): write_png(licensed/f'trimaps/{name}_{k}.png', np.full(size, 128, np.uint8))
-    for k in range(40): write_png(voc/f'{k}.png', np.full((60, 50, 3), k, np.uint8))
+        for k in range(20):
+            write_png(licensed/f'trimaps/{name}_{k}.png', np.full(size, 128, np.uint8))
+    for k in range(40):
+        write_png(voc/f'{k}.png', np.full((60, 50, 3), k, np.uint8))
     (root/'test_fg_names.txt').write_text('a.png\nb.png\n')
     (root/'test_bg_names.txt').write_text(''.join(f'{k}.png\n' for k in range(40)))
     return root
@@ -247,7 +269,8 @@ def test_an_interrupted_run_goes_on(folder, tmp_path):
 
 def test_what_has_changed_is_done_again(folder, tmp_path):
     done, cf = tmp_path/'done.csv', load_peers(['cf'])
-    def new(m=None, peers=cf, **kw): return evaluate(folder, m or FakeMatter(), peers, done=done, bar=False, **kw).attrs['new']
+    def new(m=None, peers=cf, **kw): return evaluate(folder,
+            m or FakeMatter(), peers, done=done, bar=False, **kw).attrs['new']
     assert new(peers=[]) == 16
     assert new() == 8                                       # a peer was added
     assert new(FakeMatter(weights=2.)) == 20                # other weights: all but closed form from the given trimaps
@@ -277,7 +300,8 @@ def test_the_source_of_what_inference_imports_is_in_the_key(tmp_path, monkeypatc
         code_digest.cache_clear()
         return code_digest('pipeline'), code_digest('peers', imports=False), code_digest('metrics')
     before = sums()
-    for name, changed in (('matting', [True, False, False]), ('images', [True, False, True]), ('peers', [False, True, False])):
+    for name, changed in (('matting', [True, False, False]), ('images', [
+                          True, False, True]), ('peers', [False, True, False])):
         text = (copy/f'{name}.py').read_text(encoding='utf-8')
         (copy/f'{name}.py').write_text(text+'# changed\n', encoding='utf-8')
         assert [a != b for a,b in zip(before, sums())] == changed, name
@@ -293,7 +317,8 @@ def test_versions_are_in_the_key(folder, tmp_path, monkeypatch):
 def test_stems_that_look_like_numbers(tmp_path):
     d = make_set(tmp_path/'s')
     for n in ('images', 'alphas', 'trimaps'):
-        for f in (d/n).glob('a.*'): f.rename(f.with_stem('000001'))
+        for f in (d/n).glob('a.*'):
+            f.rename(f.with_stem('000001'))
     assert evaluate(d, FakeMatter(), done=tmp_path/'done.csv', bar=False).attrs['new'] == 16
     df = evaluate(d, FakeMatter(), done=tmp_path/'done.csv', bar=False)
     assert df.attrs['new'] == 0 and '000001' in set(df.stem)
@@ -304,7 +329,8 @@ def test_names_that_are_not_utf8_or_hold_control_characters(tmp_path, fake):
     odd = os.fsdecode(b'latin1_\xe9\xff')
     for n in ('images', 'alphas', 'trimaps'):
         for old, new in (('a', odd), ('c', 'red\x1b[31m')):
-            for f in (d/n).glob(f'{old}.*'): os.rename(f, f.with_name(new+f.suffix))
+            for f in (d/n).glob(f'{old}.*'):
+                os.rename(f, f.with_name(new+f.suffix))
     out = tmp_path/'out'
     assert dim_eval(data=str(d), out=str(out)) == 0
     df = pd.read_csv(out/'eval.csv')
@@ -324,7 +350,8 @@ def test_broken_files_cost_only_themselves(folder):
     break_set(folder)
     df = evaluate(folder, FakeMatter(), bar=False)
     p = df.attrs['problems']
-    assert sorted(set(df.stem)) == ['c', 'd'] and set(df[df.stem == 'c'].method) == {'ours', 'ours rough'} and len(p) == 3
+    assert sorted(set(df.stem)) == ['c', 'd'] and set(
+        df[df.stem == 'c'].method) == {'ours', 'ours rough'} and len(p) == 3
     assert 'a.png' in p[0]+p[1]+p[2] and any('9x9' in o for o in p) and any('in colour' in o for o in p)
 
 def test_a_failing_peer_costs_only_itself(folder):
@@ -340,7 +367,8 @@ def test_command(folder, tmp_path, fake, capsys):
     out = tmp_path/'out'
     assert dim_eval(data=str(folder), peers='cf', out=str(out)) == 0
     text = capsys.readouterr().out
-    for t in ('whole image', 'unknown region', 'cf given', 'hard', 'cores'): assert t in text
+    for t in ('whole image', 'unknown region', 'cf given', 'hard', 'cores'):
+        assert t in text
     assert sorted(o.name for o in out.iterdir()) == ['done.csv', 'eval.csv', 'eval.json', 'worst.png']
     rec = json.loads((out/'eval.json').read_text(encoding='utf-8'))
     df = pd.read_csv(out/'eval.csv')
@@ -364,10 +392,13 @@ def test_command_with_broken_files(folder, tmp_path, fake, capsys):
     break_set(folder)
     assert dim_eval(data=str(folder), out=str(tmp_path/'out')) == 1
     err = capsys.readouterr().err
-    assert err.count('not scored') == 3 and 'a.png' in err and str(tmp_path) not in (tmp_path/'out/eval.json').read_text()
-    for f in (folder/'images').iterdir(): f.write_text('x')
+    assert err.count('not scored') == 3 and 'a.png' in err and str(
+        tmp_path) not in (tmp_path/'out/eval.json').read_text()
+    for f in (folder/'images').iterdir():
+        f.write_text('x')
     assert dim_eval(data=str(folder), out=str(tmp_path/'out')) == 1        # nothing could be scored
-    for f in (folder/'images').iterdir(): f.unlink()
+    for f in (folder/'images').iterdir():
+        f.unlink()
     assert dim_eval(data=str(folder)) == 1
     assert not [p for p in tmp_path.rglob('*.tmp')]
 
@@ -377,10 +408,13 @@ def test_an_interrupted_command_says_so(folder, tmp_path, monkeypatch, capsys):
     assert 'interrupted' in capsys.readouterr().err and len(pd.read_csv(tmp_path/'out/done.csv')) == 2*4
 
 @pytest.mark.parametrize('arguments, names', [
-    (dict(data=None), '--data'), (dict(data='nowhere'), 'nowhere'), (dict(data='set', limit=0), '--limit'), (dict(data='set', threads=0), '--threads'),
-    (dict(data='set', subset='night'), 'night'), (dict(data='set', peers='nobody'), 'nobody'), (dict(data='set', peer_onnx='m.onnx'), 'm.onnx'),
+    (dict(data=None), '--data'), (dict(data='nowhere'), 'nowhere'), (dict(data='set',
+     limit=0), '--limit'), (dict(data='set', threads=0), '--threads'),
+    (dict(data='set', subset='night'), 'night'), (dict(data='set', peers='nobody'),
+     'nobody'), (dict(data='set', peer_onnx='m.onnx'), 'm.onnx'),
     (dict(data='set', peer_onnx='m=none.onnx'), 'none.onnx'), (dict(data='set', out='set/subsets.csv'), 'subsets.csv'),
-    (dict(data='set', weights='nowhere'), 'nowhere'), (dict(data='set', device='tpu'), 'tpu'), (dict(data='set', weights='cut'), 'cut'),
+    (dict(data='set', weights='nowhere'), 'nowhere'), (dict(data='set',
+     device='tpu'), 'tpu'), (dict(data='set', weights='cut'), 'cut'),
     (dict(data='set', weights='text'), 'text')])
 def test_wrong_arguments_are_one_line_and_status_2(arguments, names, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder.parent)
@@ -399,14 +433,16 @@ def command(*argv):
     return subprocess.run([sys.executable, str(script), *argv[1:]], cwd=ROOT, capture_output=True, text=True,
                           env=dict(os.environ, PYTHONPATH=str(ROOT)))
 
-@pytest.mark.parametrize('argv, status', [([], 2), (['--data', 'set', '--device', 'tpu'], 2), (['--data', 'nowhere'], 2), (['--help'], 0)])
+@pytest.mark.parametrize('argv, status', [([], 2), (['--data', 'set', '--device',
+                         'tpu'], 2), (['--data', 'nowhere'], 2), (['--help'], 0)])
 def test_from_the_shell(tmp_path, argv, status):
     r = command(tmp_path, *argv)
     assert r.returncode == status and 'Traceback' not in r.stderr, r.stderr
 
 def test_with_the_shipped_weights(tmp_path, capsys):
     d = tmp_path/'s'
-    for n in ('images', 'alphas', 'trimaps'): (d/n).mkdir(parents=True)
+    for n in ('images', 'alphas', 'trimaps'):
+        (d/n).mkdir(parents=True)
     im = Image.open(ROOT/'data/portraits/obama.png').resize((96, 96))
     im.convert('RGB').save(d/'images/o.jpg')
     im.getchannel('A').save(d/'alphas/o.png')
@@ -418,7 +454,8 @@ def test_any_folder_of_weights(tmp_path, folder):
     weights = shutil.copytree(ROOT/'dim_nb/weights', tmp_path/'weights')
     df = evaluate(folder, weights, limit=1, bar=False, done=tmp_path/'done.csv')
     assert df.method.tolist()[:2] == ['ours', 'ours rough']
-    assert evaluate(folder, limit=1, bar=False, done=tmp_path/'done.csv').attrs['new'] == 0      # the shipped ones are the same
+    assert evaluate(folder, limit=1, bar=False, done=tmp_path/
+    'done.csv').attrs['new'] == 0      # the shipped ones are the same
 
 def test_mediapipe_missing(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'mediapipe', None)
@@ -445,7 +482,8 @@ def test_onnx_peer_by_the_command(tmp_path, folder, fake):
 def test_worst_come_first(folder, fake, monkeypatch):
     df = evaluate(folder, fake, bar=False)
     shown = {}
-    monkeypatch.setattr(ev, 'contact_sheet', lambda rows, titles, names, **kw: shown.update(rows=rows, titles=titles, names=names))
+    monkeypatch.setattr(ev, 'contact_sheet', lambda rows, titles, names, **
+                        kw: shown.update(rows=rows, titles=titles, names=names))
     worst_sheet(df, folder, fake, n=2)
     o = df[df.method == 'ours'].sort_values('sad', ascending=False)
     assert len(shown['rows']) == 2 and shown['names'][0].startswith(o.stem.iloc[0])
@@ -457,7 +495,8 @@ def test_saved_results_are_whole():
     "data/eval_val.* holds every row of the table that the notebook shows"
     rec = json.loads((ROOT/'data/eval_val.json').read_text(encoding='utf-8'))
     df = pd.read_csv(ROOT/'data/eval_val.csv', keep_default_na=False, na_values=[''])
-    assert df.stem.nunique() == rec['pictures'] and not rec['problems'] and (df.groupby('method').size() == rec['pictures']).all()
+    assert df.stem.nunique() == rec['pictures'] and not rec['problems'] and (
+        df.groupby('method').size() == rec['pictures']).all()
     s = summary(df)
     assert len(s) == len(rec['table'])
     for a,b in zip(s.to_dict('records'), rec['table']):

@@ -26,7 +26,8 @@ class Hub(BaseHTTPRequestHandler):
         self.send_header('Content-Type', 'application/json')
         self.send_header('Content-Length', str(len(data)))
         self.end_headers()
-        if self.command != 'HEAD': self.wfile.write(data)
+        if self.command != 'HEAD':
+            self.wfile.write(data)
 
     def missing(self):
         self.send_response(404)
@@ -37,35 +38,44 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         path = urlparse(self.path).path
         self.asked.append(f'{self.command} {path}')
-        if REPO not in path: return self.missing()
+        if REPO not in path:
+            return self.missing()
         if path.startswith(f'/api/models/{REPO}/tree'):
-            return self.json([dict(type='file', path=k, size=len(v), oid=hashlib.sha1(v).hexdigest()) for k,v in self.files.items()])
+            return self.json([dict(type='file', path=k, size=len(v), oid=hashlib.sha1(v).hexdigest())
+                             for k,v in self.files.items()])
         if path.startswith(f'/api/models/{REPO}'):
             return self.json(dict(id=REPO, sha=COMMIT, siblings=[dict(rfilename=k) for k in self.files]))
         name = path.split('/')[-1]
-        if name not in self.files: return self.missing()
+        if name not in self.files:
+            return self.missing()
         data = self.files[name]
         self.send_response(200)
         self.send_header('X-Repo-Commit', COMMIT)
         self.send_header('ETag', f'"{hashlib.sha1(data).hexdigest()}"')
         self.send_header('Content-Length', str(len(data)))
         self.end_headers()
-        if self.command == 'GET': self.wfile.write(data)
+        if self.command == 'GET':
+            self.wfile.write(data)
     do_HEAD = do_GET
 
     def do_POST(self):
         path, body = urlparse(self.path).path, self.body()
         self.asked.append(f'POST {path}')
-        if path == '/api/repos/create': return self.json(dict(url=f'http://{self.headers["Host"]}/{REPO}', id=REPO, name=REPO))
+        if path == '/api/repos/create':
+            return self.json(dict(url=f'http://{self.headers["Host"]}/{REPO}', id=REPO, name=REPO))
         if 'preupload' in path:
             wanted = json.loads(body)['files']
-            return self.json(dict(files=[dict(path=f['path'], uploadMode='regular', shouldIgnore=False) for f in wanted]))
+            return self.json(
+                dict(files=[dict(path=f['path'], uploadMode='regular', shouldIgnore=False) for f in wanted]))
         if 'commit' in path:
             for line in body.splitlines():
                 o = json.loads(line)
-                if o['key'] == 'file': self.files[o['value']['path']] = base64.b64decode(o['value']['content'])
-            return self.json(dict(success=True, commitOid=COMMIT, commitUrl=f'http://{self.headers["Host"]}/{REPO}/commit/{COMMIT}', hookOutput=''))
-        if path == '/api/validate-yaml': return self.json(dict(errors=[], warnings=[]))
+                if o['key'] == 'file':
+                    self.files[o['value']['path']] = base64.b64decode(o['value']['content'])
+            return self.json(dict(success=True, commitOid=COMMIT,
+                             commitUrl=f'http://{self.headers["Host"]}/{REPO}/commit/{COMMIT}', hookOutput=''))
+        if path == '/api/validate-yaml':
+            return self.json(dict(errors=[], warnings=[]))
         self.missing()
 
 
@@ -81,7 +91,8 @@ def hub():
 def folder(tmp_path):
     out = tmp_path/'own'
     out.mkdir()
-    for f in network_files(SHIPPED): shutil.copy(f, out)
+    for f in network_files(SHIPPED):
+        shutil.copy(f, out)
     write_sums(out)
     return out
 
@@ -89,7 +100,8 @@ def run(code, hub, tmp_path, **env):
     "Python in a process of its own: the hub's client reads its settings once, when it is imported"
     env = {**os.environ, 'HF_ENDPOINT': hub, 'HF_HOME': str(tmp_path/'home'), 'HF_HUB_DISABLE_XET': '1', 'HF_HUB_DISABLE_TELEMETRY': '1',
            'NO_PROXY': '*', 'no_proxy': '*', **env}
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=120)
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)],
+                       env=env, capture_output=True, text=True, timeout=120)
     assert r.returncode == 0, r.stderr[-2000:]
     return r.stdout.strip()
 
@@ -128,6 +140,7 @@ def test_card_keeps_its_text():
     assert card.startswith('---\nlicense: apache-2.0') and card.endswith('# Mine\n') and 'value: 1.5' in card
 
 def test_incomplete_sets_stay_here(tmp_path):
-    with pytest.raises(ValueError, match='no trimap'): push_weights(tmp_path, REPO)
+    with pytest.raises(ValueError, match='no trimap'):
+        push_weights(tmp_path, REPO)
 
 def test_fetch_of_a_folder(folder): assert fetch_weights(folder) == folder

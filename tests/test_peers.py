@@ -12,8 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_a_peer_must_give_an_alpha_of_the_pictures_size():
     im = scene(0)[0]
-    with pytest.raises(ValueError, match=r'short: gave \(3, 3\)'): Peer('short', lambda im: np.zeros((3, 3)))(im)
-    with pytest.raises(ValueError, match='no numbers'): Peer('nan', lambda im: np.full(im.shape[:2], np.nan))(im)
+    with pytest.raises(ValueError, match=r'short: gave \(3, 3\)'):
+        Peer('short', lambda im: np.zeros((3, 3)))(im)
+    with pytest.raises(ValueError, match='no numbers'):
+        Peer('nan', lambda im: np.full(im.shape[:2], np.nan))(im)
     a = Peer('wide', lambda im: np.full(im.shape[:2], 2.))(im)
     assert a.dtype == np.float32 and (a == 1).all()
 
@@ -34,17 +36,22 @@ def test_classical_methods_with_one_kind_of_known_pixels(value):
 def test_names_are_checked_before_anything_is_loaded():
     assert check_peers('cf, shared,cf') == (['cf', 'shared'], [])
     assert check_peers(['cf'], 'cf=mine.onnx') == ([], ['cf=mine.onnx'])
-    with pytest.raises(ValueError, match='no peer'): check_peers(['closed'])
-    with pytest.raises(ValueError, match='used twice'): check_peers([], ['a=x', 'a=y'])
-    with pytest.raises(ValueError, match='our own name'): check_peers([], ['ours=x'])
+    with pytest.raises(ValueError, match='no peer'):
+        check_peers(['closed'])
+    with pytest.raises(ValueError, match='used twice'):
+        check_peers([], ['a=x', 'a=y'])
+    with pytest.raises(ValueError, match='our own name'):
+        check_peers([], ['ours=x'])
 
 def test_mediapipe_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mediapipe', None)
-    with pytest.raises(ImportError, match=r'pip install mediapipe==0\.10\.21'): load_peers(['mediapipe'])
+    with pytest.raises(ImportError, match=r'pip install mediapipe==0\.10\.21'):
+        load_peers(['mediapipe'])
 
 def test_onnxruntime_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(ImportError, match='pip install onnxruntime'): load_peers([], ['m=m.onnx'])
+    with pytest.raises(ImportError, match='pip install onnxruntime'):
+        load_peers([], ['m=m.onnx'])
 
 def test_onnx_peer(tmp_path):
     pytest.importorskip('onnxruntime')
@@ -78,11 +85,14 @@ def test_onnx_sizes(tmp_path):
 def test_files_that_are_no_models(tmp_path):
     pytest.importorskip('onnxruntime')
     (tmp_path/'bad.onnx').write_text('not a model')
-    with pytest.raises(ValueError, match='cannot load'): load_peers([], [f'x={tmp_path/"bad.onnx"}'])
-    with pytest.raises(ValueError, match='one of shape'): load_peers([], [f'x={tiny_onnx(tmp_path/"d.onnx", [3, 4])}'])
+    with pytest.raises(ValueError, match='cannot load'):
+        load_peers([], [f'x={tmp_path/"bad.onnx"}'])
+    with pytest.raises(ValueError, match='one of shape'):
+        load_peers([], [f'x={tiny_onnx(tmp_path/"d.onnx", [3, 4])}'])
     with pytest.raises(ValueError, match='no number 3'):
         load_peers([], [f'x={tiny_onnx(tmp_path/"m.onnx", [1, 3, 32, 32])}?out=3'])
-    with pytest.raises(FileNotFoundError, match='none.onnx'): load_peers([], ['x=none.onnx'])
+    with pytest.raises(FileNotFoundError, match='none.onnx'):
+        load_peers([], ['x=none.onnx'])
 
 def test_threads_are_the_same_for_all(monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
@@ -99,7 +109,17 @@ def test_weights_are_known_by_their_sums(tmp_path):
     assert list(record) == ['a.safetensors'] and len(record['a.safetensors']) == 64
 
 def test_import_is_light():
-    heavy = ('torch', 'fastai', 'pandas', 'nbdev', 'IPython', 'onnxruntime', 'mediapipe', 'pymatting', 'matplotlib', 'scipy')
+    heavy = (
+    'torch',
+    'fastai',
+    'pandas',
+    'nbdev',
+    'IPython',
+    'onnxruntime',
+    'mediapipe',
+    'pymatting',
+    'matplotlib',
+     'scipy')
     code = f'import sys, dim_nb.peers; print(*[m for m in {heavy} if m in sys.modules])'
     r = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert r.returncode == 0 and not r.stdout.split(), r.stdout+r.stderr

@@ -2,7 +2,6 @@
 import os, pickle, signal, subprocess, sys, threading, time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -22,7 +21,8 @@ def photos(tmp_path_factory):
         f = root/f'{i%3}'/f'{i:03}.jpg'
         f.parent.mkdir(exist_ok=True)
         small[i%5].save(f, quality=60+i%30)
-        if i%25 == 7: f.write_bytes(f.read_bytes()[:200+i])
+        if i%25 == 7:
+            f.write_bytes(f.read_bytes()[:200+i])
     return root
 
 def broken(root): return {f'{i:03}' for i in range(300) if i%25 == 7}
@@ -34,7 +34,8 @@ def check(root, out, rows):
     assert failed == broken(root)
     made = sorted(out.rglob('*.png'))
     assert {f.stem for f in made} == {f'{i:03}' for i in range(300)}-failed
-    for f in made: assert Image.open(f).convert('RGBA').size == (80, 96)
+    for f in made:
+        assert Image.open(f).convert('RGBA').size == (80, 96)
     left = [f for f in out.rglob('*') if f.is_file() and f.suffix != '.png']
     assert [f.name for f in left] == ['manifest.parquet']
     table = pd.read_parquet(out/'manifest.parquet')
@@ -45,7 +46,8 @@ def workers_of_ray():
     import psutil
     found = []
     for p in psutil.process_iter(['pid', 'cmdline']):
-        if 'Map' in ' '.join(p.info['cmdline'] or ()) and 'ray::' in ' '.join(p.info['cmdline'] or ()): found.append(p.info['pid'])
+        if 'Map' in ' '.join(p.info['cmdline'] or ()) and 'ray::' in ' '.join(p.info['cmdline'] or ()):
+            found.append(p.info['pid'])
     return found
 
 def wait_for(ready, seconds=240):
@@ -59,7 +61,15 @@ def n_done(out): return sum(1 for _ in out.rglob('*.png'))
 
 def test_targets_depend_on_their_folder_alone():
     files = [Path('in')/o for o in ('a.jpg', 'A.webp', 'b/a.jpg', 'b/c.png')]
-    assert [str(o) for o in plan_targets(files, 'in', 'out')] == ['out/a.jpg.png', 'out/A.webp.png', 'out/b/a.png', 'out/b/c.png']
+    assert [
+    str(o) for o in plan_targets(
+        files,
+        'in',
+        'out')] == [
+            'out/a.jpg.png',
+            'out/A.webp.png',
+            'out/b/a.png',
+             'out/b/c.png']
 
 def test_inputs(photos, tmp_path):
     assert len(list_inputs(photos)[0]) >= 288
@@ -68,7 +78,8 @@ def test_inputs(photos, tmp_path):
     listed.write_text(f'{photos}/0/000.jpg\n\n{photos}/1/001.jpg\n')
     files, root, _ = list_inputs(listed)
     assert [f.name for f in files] == ['000.jpg', '001.jpg'] and root == photos
-    with pytest.raises(ValueError, match='no picture matches'): list_inputs(tmp_path/'nowhere')
+    with pytest.raises(ValueError, match='no picture matches'):
+        list_inputs(tmp_path/'nowhere')
 
 def test_networks_do_not_travel(photos):
     cutter = Cutter(size=SIZE)
@@ -122,6 +133,8 @@ def test_the_driver_is_killed(photos, tmp_path):
 
 def test_arguments(tmp_path):
     from dim_nb.scale import dim_scale
-    for argv in (['--in', str(tmp_path/'no'), '--out', str(tmp_path/'o')], ['--in', '.', '--out', 'o', '--workers', '0'], ['--out', 'o']):
-        with pytest.raises(SystemExit) as e: dim_scale(argv)
+    for argv in (['--in', str(tmp_path/'no'), '--out', str(tmp_path/'o')],
+                 ['--in', '.', '--out', 'o', '--workers', '0'], ['--out', 'o']):
+        with pytest.raises(SystemExit) as e:
+            dim_scale(argv)
         assert e.value.code == 2

@@ -11,9 +11,11 @@ RGB = np.stack([XX*255//W, YY*255//H, (XX+YY)*2], 2).astype(np.uint8)
 GREY = RGB[...,0]
 
 def test_show_side_by_side():
-    import matplotlib; matplotlib.use('Agg')
+    import matplotlib
+    matplotlib.use('Agg')
     import matplotlib.pyplot as plt, torch
-    ims = [RGB, GREY, GREY/255, torch.rand(3,5,6), torch.rand(1,1,5,6), np.dstack([RGB,GREY]), Image.fromarray(RGB), GREY>9, GREY.astype(np.uint16)*257, np.full((3,4),np.nan)]
+    ims = [RGB, GREY, GREY/255, torch.rand(3,5,6), torch.rand(1,1,5,6), np.dstack([RGB,GREY]),
+                                           Image.fromarray(RGB), GREY>9, GREY.astype(np.uint16)*257, np.full((3,4),np.nan)]
     f = show_side_by_side(ims, titles=[str(i) for i in range(10)], rows=2, suptitle='all', row_titles=['a','b'])
     assert len(f.axes)==10 and [a.get_title() for a in f.axes]==[str(i) for i in range(10)]
     f = show_side_by_side([[RGB,None],[GREY]], titles=['x','y'])
@@ -21,7 +23,8 @@ def test_show_side_by_side():
     plt.close('all')
 
 def test_a_figure_is_shown_once_and_small(monkeypatch):
-    import matplotlib; matplotlib.use('Agg')
+    import matplotlib
+    matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     from IPython import display
     shown = []
@@ -39,9 +42,11 @@ def test_error_picture():
     assert e.dtype==np.uint8 and e[0,:3].tolist()==[[0,0,0],[255,150,30],[70,160,255]] and abs(int(e[0,3,0])-51)<=1
     a,b = RNG.integers(0,256,(2,H,W),dtype=np.uint8)
     want = error_picture(a/255, b/255)
-    for p,t in ((a,b),(a,b/255),((a/255).astype(np.float32),b)): assert np.array_equal(error_picture(p,t), want)
+    for p,t in ((a,b),(a,b/255),((a/255).astype(np.float32),b)):
+        assert np.array_equal(error_picture(p,t), want)
     assert np.array_equal(error_picture(b,a)[...,0]>error_picture(b,a)[...,2], b>a)
-    assert np.array_equal(error_picture(np.array([[2.]]),np.array([[-1.]])), [[[255,150,30]]])   # beyond 0..1 is no error
+    assert np.array_equal(error_picture(np.array([[2.]]),np.array([[-1.]])),
+                          [[[255,150,30]]])   # beyond 0..1 is no error
 
 # --- contact sheets -------------------------------------------------------------
 
@@ -51,11 +56,14 @@ def test_a_sheet_s_places():
     assert s.shape==(30+2*60+4, 84, 3)
     assert (s[30:40,:]==255).all() and s[50,20].tolist()==[255,0,0] and s[50,64].tolist()==[0,0,255]
     assert s[30+64+20,20].tolist()==[0,0,255] and (s[30:90,40:44]==255).all()
-    for y,x in ((slice(0,30),slice(0,40)),(slice(0,30),slice(44,84)),(slice(70,90),slice(0,84)),(slice(134,154),slice(0,84))): assert (s[y,x]<99).any()
+    for y,x in ((slice(0,30),slice(0,40)),(slice(0,30),slice(44,84)),
+                (slice(70,90),slice(0,84)),(slice(134,154),slice(0,84))):
+        assert (s[y,x]<99).any()
 
 def test_a_sheet_takes_all_kinds():
     import torch
-    ims = [RGB, GREY, GREY/255, GREY>9, np.dstack([RGB,GREY]), Image.fromarray(RGB), torch.rand(3,9,5), GREY.astype(np.uint16)*257]
+    ims = [RGB, GREY, GREY/255, GREY>9, np.dstack([RGB,GREY]), Image.fromarray(RGB),
+                                                  torch.rand(3,9,5), GREY.astype(np.uint16)*257]
     s = contact_sheet([ims], side=50)
     assert s.shape==(50,400,3) and np.array_equal(s[:,50:100],s[:,350:400])
     assert np.array_equal(contact_sheet([[RGB]], side=None), RGB)
@@ -64,17 +72,22 @@ def test_a_sheet_takes_all_kinds():
 
 def test_a_sheet_of_different_sizes():
     s = contact_sheet([[RGB, GREY[:9,:9]], [GREY[:5]]], side=None, gap=3)
-    assert s.shape==(H+3+5, W+3+9, 3) and np.array_equal(s[:H,:W],RGB) and (s[9:H,W+3:]==255).all() and (s[H+3:,W:]==255).all()
+    assert s.shape==(H+3+5, W+3+9, 3) and np.array_equal(s[:H,:W],
+                     RGB) and (s[9:H,W+3:]==255).all() and (s[H+3:,W:]==255).all()
 
-@pytest.mark.parametrize('name', [b'latin1_\xe9\xff.jpg', 'a\x1b[31m\n.png', '写真.jpg', '\ud800', '', 'x'*500, 7, 'Zoë.png'])
+@pytest.mark.parametrize('name', [b'latin1_\xe9\xff.jpg', 'a\x1b[31m\n.png',
+                         '写真.jpg', '\ud800', '', 'x'*500, 7, 'Zoë.png'])
 def test_any_name_is_drawn(name):
     s = contact_sheet([[RGB]], [name], [name], side=90)
     assert s.shape==(24+110, 90, 3) and (name=='' or (s[-20:]<99).any())
-    if isinstance(name, bytes): assert np.array_equal(s, contact_sheet([[RGB]], [r'latin1_\xe9\xff.jpg'], [r'latin1_\xe9\xff.jpg'], side=90))
+    if isinstance(name, bytes):
+        assert np.array_equal(s, contact_sheet([[RGB]], [r'latin1_\xe9\xff.jpg'], [r'latin1_\xe9\xff.jpg'], side=90))
 
 def test_a_name_too_few_is_an_error():
-    with pytest.raises(ValueError): contact_sheet([[RGB],[RGB]], names=['a'])
-    with pytest.raises(ValueError): contact_sheet([[RGB,RGB]], ['a'])
+    with pytest.raises(ValueError):
+        contact_sheet([[RGB],[RGB]], names=['a'])
+    with pytest.raises(ValueError):
+        contact_sheet([[RGB,RGB]], ['a'])
 
 def test_pages_come_as_soon_as_they_are_full():
     made = []

@@ -18,7 +18,11 @@ SHOTS = Path(os.environ.get('DIM_SHOTS', ROOT/'out'/'shots'))   # screenshots, t
 
 
 class Server(SimpleHTTPRequestHandler):
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, '.mjs': 'text/javascript', '.js': 'text/javascript', '.wasm': 'application/wasm'}
+    extensions_map = {
+    **SimpleHTTPRequestHandler.extensions_map,
+    '.mjs': 'text/javascript',
+    '.js': 'text/javascript',
+     '.wasm': 'application/wasm'}
     def log_message(self, *_): pass
 
 @pytest.fixture(scope='session')
@@ -39,7 +43,8 @@ def browser(tmp_path_factory, downloads):
     o = webdriver.ChromeOptions()
     for a in ('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
               '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--window-size=1280,1400',
-              f'--user-data-dir={tmp_path_factory.mktemp("profile")}'): o.add_argument(a)
+              f'--user-data-dir={tmp_path_factory.mktemp("profile")}'):
+                  o.add_argument(a)
     o.add_experimental_option('prefs', {'download.default_directory': str(downloads)})
     o.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
     d = webdriver.Chrome(options=o)
@@ -50,7 +55,8 @@ def browser(tmp_path_factory, downloads):
 def until(d, ready, seconds=240):
     end = time.time()+seconds
     while not ready():
-        assert time.time() < end, f'it took too long: {d.find_element(By.ID, "status").text!r} {d.find_element(By.ID, "error").text!r}'
+        assert time.time(
+        ) < end, f'it took too long: {d.find_element(By.ID, "status").text!r} {d.find_element(By.ID, "error").text!r}'
         time.sleep(.1)
 
 def state(d): return d.execute_script('return document.body.dataset.state')
@@ -117,7 +123,13 @@ def test_brush_changes_alpha(opened):
     c = opened.find_element(By.ID, 'trimap')
     opened.execute_script('arguments[0].scrollIntoView()', c)
     opened.execute_script('document.querySelector("[name=paint][value=\'0\']").click()')
-    ActionChains(opened).move_to_element_with_offset(c, 0, c.size['height']//4).click_and_hold().move_by_offset(20, 0).release().perform()
+    ActionChains(opened).move_to_element_with_offset(
+    c,
+    0,
+    c.size['height']//
+    4).click_and_hold().move_by_offset(
+        20,
+         0).release().perform()
     until(opened, lambda: runs(opened) > n and state(opened) == 'done')
     after = canvas(opened, 'alpha')[...,0].astype(float)
     assert np.abs(after-before).max() > 200
@@ -140,7 +152,8 @@ def test_brush_by_keyboard(opened):
     until(opened, lambda: runs(opened) > n and state(opened) == 'done')
 
 def test_colour_behind(opened):
-    opened.execute_script('const c = document.getElementById("colour"); c.value = "#ff0000"; c.dispatchEvent(new Event("input"))')
+    opened.execute_script(
+        'const c = document.getElementById("colour"); c.value = "#ff0000"; c.dispatchEvent(new Event("input"))')
     cut = canvas(opened, 'cut')
     assert tuple(cut[2,2,:3]) == (255,0,0)
 
@@ -168,8 +181,15 @@ def test_odd_sizes(opened, tmp_path):
         assert canvas(opened, 'alpha').shape[:2] == size[::-1]
 
 def test_phone_and_dark(opened):
-    opened.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(features=[dict(name='prefers-color-scheme', value='dark')]))
-    opened.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=380, height=900, deviceScaleFactor=1, mobile=True))
+    opened.execute_cdp_cmd('Emulation.setEmulatedMedia', dict(
+        features=[dict(name='prefers-color-scheme', value='dark')]))
+    opened.execute_cdp_cmd(
+    'Emulation.setDeviceMetricsOverride',
+    dict(
+        width=380,
+        height=900,
+        deviceScaleFactor=1,
+         mobile=True))
     opened.execute_script('scrollTo(0, 0)')
     time.sleep(.3)
     assert opened.execute_script('return document.documentElement.scrollWidth') <= 380
@@ -181,7 +201,8 @@ def test_nothing_leaves(opened, page):
     asked = set()
     for line in opened.get_log('performance'):
         m = json.loads(line['message'])['message']
-        if m['method'] == 'Network.requestWillBeSent': asked.add(m['params']['request']['url'])
+        if m['method'] == 'Network.requestWillBeSent':
+            asked.add(m['params']['request']['url'])
     own = ('data:', 'blob:', 'chrome:', 'chrome-untrusted:')   # the browser's own first tab among them
     hosts = {urlparse(u).hostname for u in asked if not u.startswith(own)}
     assert hosts == {'127.0.0.1'}, asked
