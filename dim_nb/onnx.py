@@ -119,7 +119,7 @@ def cuda_runtime()->bool:
     "Does this ONNX Runtime know CUDA?"
     return 'CUDAExecutionProvider' in _runtime().get_available_providers()
 
-# %% ../nbs/product/onnx.ipynb #c6404b60
+# %% ../nbs/product/onnx.ipynb #44e6e2a6
 def _providers(device):
     "ONNX Runtime's names for 'cpu' and 'cuda'"
     kind, _, number = device.partition(':')
@@ -134,6 +134,7 @@ def _open_session(file, device, threads):
     ort, weights = _runtime(), Path(file).with_suffix('.safetensors')
     options, again = ort.SessionOptions(), f'Export it again: dim_export {weights.parent}'
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.enable_cpu_mem_arena = False   # 200 MB less, for a twelfth of the time
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')   # the other sessions want the cores, too
     providers = _providers(device)
     if not weights.is_file(): raise FileNotFoundError(f'{weights}: no weights there. {again}')
