@@ -51,6 +51,8 @@ def names(folder): return sorted(str(p.relative_to(folder)) for p in folder.rglo
 def contents(folder): return {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 def iou(a, b): return ((a > .5)&(b > .5)).sum()/((a > .5)|(b > .5)).sum()
 
+COMMAND = [sys.executable, '-c', 'import sys; from dim_nb.cutout import dim_cutout; sys.exit(dim_cutout())']
+
 # -- files as people have them
 
 def odd_files(d, photo):
@@ -91,7 +93,8 @@ def test_a_mixed_folder(tmp_path, photo, capsys, cli, real):
     for n in bad: assert n in got.err
     for n in good: assert n not in got.err
     stems = {Path(n).stem for n in good}
-    assert set(names(out)) == {f'{n}{s}.png' for n in stems for s in ('', '_alpha', '_trimap', '_bg')} | {'contact_sheet.png'}
+    ends = ('', '_alpha', '_trimap', '_bg')
+    assert set(names(out)) == {f'{n}{s}.png' for n in stems for s in ends} | {'contact_sheet.png'}
     for n, size in good.items():
         im = Image.open(out/f'{Path(n).stem}.png')
         assert im.mode == 'RGBA' and im.size == size, n
@@ -130,8 +133,8 @@ def test_names_do_not_depend_on_the_neighbours(tmp_path, cli, quick):
 def test_one_input_named_as_anothers_alpha(tmp_path, cli, quick):
     for n in ('me.jpg', 'me_alpha.jpg', 'contact_sheet.jpg'): picture(tmp_path/'in'/n)
     assert cli(tmp_path/'in', '--out', tmp_path/'out', '--alpha', '--sheet') == 0
-    assert names(tmp_path/'out') == ['contact_sheet.jpg.png', 'contact_sheet.jpg_alpha.png', 'contact_sheet.png', 'me.jpg.png',
-                                     'me.jpg_alpha.png', 'me_alpha.jpg.png', 'me_alpha.jpg_alpha.png']
+    assert names(tmp_path/'out') == ['contact_sheet.jpg.png', 'contact_sheet.jpg_alpha.png', 'contact_sheet.png',
+                                     'me.jpg.png', 'me.jpg_alpha.png', 'me_alpha.jpg.png', 'me_alpha.jpg_alpha.png']
 
 def test_the_same_name_from_two_folders(tmp_path, cli, quick):
     a, b = picture(tmp_path/'a/me.jpg'), picture(tmp_path/'b/me.jpg')
@@ -141,16 +144,17 @@ def test_the_same_name_from_two_folders(tmp_path, cli, quick):
 def test_recursive_keeps_the_tree(tmp_path, cli, quick):
     for n in ('a.jpg', 'x/a.jpg', 'x/y/a.png', 'x/y/a.jpg'): picture(tmp_path/'in'/n)
     assert cli(tmp_path/'in', '--out', tmp_path/'out', '--recursive', '--alpha') == 0
-    assert names(tmp_path/'out') == sorted(['a.png', 'a_alpha.png', 'x/a.png', 'x/a_alpha.png', 'x/y/a.png.png', 'x/y/a.png_alpha.png',
-                                            'x/y/a.jpg.png', 'x/y/a.jpg_alpha.png'])
+    assert names(tmp_path/'out') == sorted(['a.png', 'a_alpha.png', 'x/a.png', 'x/a_alpha.png', 'x/y/a.png.png',
+                                            'x/y/a.png_alpha.png', 'x/y/a.jpg.png', 'x/y/a.jpg_alpha.png'])
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux')
 def test_a_name_that_is_not_utf8_under_a_strict_terminal(tmp_path, photo):
     raw = os.fsencode(tmp_path)+b'/latin1_\xe9\xff.jpg'
     picture(tmp_path/'b\x1b[31m.jpg')
     shutil.move(picture(tmp_path/'a.jpg'), os.fsdecode(raw))
-    done = subprocess.run([sys.executable, '-c', 'import sys; from dim_nb.cutout import dim_cutout; sys.exit(dim_cutout())', str(tmp_path),
-                           '--out', str(tmp_path/'out')], cwd=ROOT, capture_output=True, env={**os.environ, 'PYTHONIOENCODING': 'ascii:strict'})
+    strict = {**os.environ, 'PYTHONIOENCODING': 'ascii:strict'}
+    words = [*COMMAND, str(tmp_path), '--out', str(tmp_path/'out')]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, env=strict)
     assert done.returncode == 0, done.stderr
     assert rb'latin1_\xe9\xff' in done.stdout and b'\x1b' not in done.stdout
     assert len(os.listdir(os.fsencode(tmp_path/'out'))) == 2
@@ -175,8 +179,8 @@ def test_a_missing_file_does_not_stop_the_others(tmp_path, cli, quick, capsys):
 def test_standard_input_to_standard_output(tmp_path, photo):
     im = Image.fromarray(photo).resize((96, 96))
     im.save(tmp_path/'p.png')
-    command = [sys.executable, '-c', 'import sys; from dim_nb.cutout import dim_cutout; sys.exit(dim_cutout())', '-', '--device', 'cpu']
-    done = subprocess.run(command, cwd=ROOT, input=(tmp_path/'p.png').read_bytes(), capture_output=True)
+    data = (tmp_path/'p.png').read_bytes()
+    done = subprocess.run([*COMMAND, '-', '--device', 'cpu'], cwd=ROOT, input=data, capture_output=True)
     assert done.returncode == 0, done.stderr
     (tmp_path/'o.png').write_bytes(done.stdout)
     assert Image.open(tmp_path/'o.png').mode == 'RGBA' and Image.open(tmp_path/'o.png').size == (96, 96)
@@ -214,10 +218,11 @@ def test_max_pixels(tmp_path, cli, quick, capsys):
     assert '1,600 pixels' in capsys.readouterr().err
     assert cli(tmp_path/'in', '--out', tmp_path/'out', '--max_pixels', 1600) == 0
 
-@pytest.mark.parametrize('words', [['x.jpg'], ['--out', 'o'], ['x.jpg', '--out', 'o', '--bg', 'no-such-colour'], ['x.jpg', '--out', 'o', '--size', '1'],
-                                   ['x.jpg', '--out', 'o', '--trimap_in', 'nowhere'], ['a.png', '--out', 'o', '--weights', 'nowhere'],
-                                   ['x.jpg', '--out', 'o', '--device', 'tpu'], ['x.jpg', '--out', 'o', '--jobs', '0'], ['x.jpg', '--out', 'a.png/out'],
-                                   ['x.jpg', '--out', 'o', '--backend', 'jax'], ['x.jpg', '--out', 'o', '--max_pixels', '0']])
+@pytest.mark.parametrize('words', [
+    ['x.jpg'], ['--out', 'o'], ['x.jpg', '--out', 'a.png/out'], ['a.png', '--out', 'o', '--weights', 'nowhere'],
+    *(['x.jpg', '--out', 'o', *o.split()] for o in (
+        '--bg no-such-colour', '--size 1', '--trimap_in nowhere', '--device tpu', '--jobs 0', '--backend jax',
+        '--max_pixels 0'))])
 def test_wrong_arguments_exit_with_2(words, tmp_path, monkeypatch, cli):
     monkeypatch.chdir(tmp_path)
     picture(tmp_path/'a.png')
@@ -275,7 +280,8 @@ def test_a_foreign_file_stays(tmp_path, cli, quick, capsys):
     picture(tmp_path/'q.jpg')
     before = (tmp_path/'p.png').read_bytes()
     assert cli(tmp_path/'p.jpg', tmp_path/'q.jpg', '--out', tmp_path) == 1
-    assert 'p.png' in capsys.readouterr().err and (tmp_path/'p.png').read_bytes() == before and (tmp_path/'q.png').exists()
+    assert 'p.png' in capsys.readouterr().err and (tmp_path/'q.png').exists()
+    assert (tmp_path/'p.png').read_bytes() == before
 
 def test_drawn_trimaps_stay(tmp_path, cli, quick):
     a = picture(tmp_path/'a.jpg')
@@ -297,7 +303,8 @@ def test_a_foreign_contact_sheet_stays(tmp_path, cli, quick, capsys):
     sheet = picture(tmp_path/'out/contact_sheet.png')
     before = sheet.read_bytes()
     assert cli(picture(tmp_path/'a.jpg'), '--out', tmp_path/'out', '--sheet') == 1
-    assert 'contact_sheet.png' in capsys.readouterr().err and sheet.read_bytes() == before and (tmp_path/'out/a.png').exists()
+    assert 'contact_sheet.png' in capsys.readouterr().err and (tmp_path/'out/a.png').exists()
+    assert sheet.read_bytes() == before
 
 def test_own_results_may_be_replaced(tmp_path, cli, quick):
     a = picture(tmp_path/'a.jpg')
@@ -355,7 +362,8 @@ def test_a_long_folder_shows_a_bar_and_writes_its_sheets_page_by_page(tmp_path, 
     assert cli(tmp_path/'in', '--out', tmp_path/'out', '--sheet') == 1
     out, err = capsys.readouterr()
     lines = [line for line in out.splitlines() if line.startswith('[')]
-    assert len(lines) == 44 and err.count('failed') == 1 and '020b.png' in err and '45/45' in err      # the bar ends full
+    assert len(lines) == 44 and err.count('failed') == 1 and '020b.png' in err
+    assert '45/45' in err      # the bar ends full
     assert '44 of 45 cut out in' in out and 'images a second' in out and '1 failed' in out
     found = set(names(tmp_path/'out'))
     assert {'contact_sheet.png', 'contact_sheet_2.png', 'contact_sheet_2.png.png'} <= found and len(found) == 46
@@ -374,7 +382,9 @@ def test_images_a_second_counts_what_succeeded(tmp_path, cli, quick, capsys):
 def test_several_at_a_time_are_the_same(tmp_path, cli, real, photo):
     for i, flip in enumerate((1, -1)*2): Image.fromarray(photo[:, ::flip]).resize((64+i, 64)).save(tmp_path/f'{i}.png')
     for n in (1, 3): assert cli(tmp_path, '--out', tmp_path/f'out{n}', '--jobs', n) == 0
-    for i in range(4): assert np.abs(read_alpha(tmp_path/f'out1/{i}.png')-read_alpha(tmp_path/f'out3/{i}.png')).max() < .01
+    for i in range(4):
+        one, three = (read_alpha(tmp_path/f'out{n}/{i}.png') for n in (1, 3))
+        assert np.abs(one-three).max() < .01
 
 def test_the_device_is_said(tmp_path, cli, real, capsys):
     assert cli(picture(tmp_path/'a.png'), '--out', tmp_path/'out') == 0
@@ -399,7 +409,8 @@ def test_interrupted(tmp_path, sign):
     "It says how far it came, writes the sheet's rows, leaves nothing half done, and status 130"
     for i in range(40): picture(tmp_path/'in'/f'{i:02}.jpg')
     words = [str(tmp_path/'in'), '--out', str(tmp_path/'out'), '--sheet', '--alpha', '--jobs', '2']
-    process = subprocess.Popen([sys.executable, '-c', SLOW, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, '-c', SLOW, *words], cwd=ROOT, **pipes)
     while not (tmp_path/'out/01.png').exists() and process.poll() is None: time.sleep(.05)
     process.send_signal(sign)
     out, err = process.communicate(timeout=120)
@@ -427,7 +438,8 @@ def test_24_megapixels_within_2_gb(tmp_path, photo):
     code = f'''
 import re, sys
 from dim_nb.cutout import dim_cutout
-status = dim_cutout(r"{tmp_path/'p.jpg'}", r"{tmp_path/'out'}", device='cpu', alpha=True, trimap=True, bg='white', sheet=True)
+status = dim_cutout(r"{tmp_path/'p.jpg'}", r"{tmp_path/'out'}",
+                    device='cpu', alpha=True, trimap=True, bg='white', sheet=True)
 print('peak', int(re.search('VmHWM: *([0-9]+)', open('/proc/self/status').read().replace(chr(9), ' '))[1])//1024)
 sys.exit(status)'''
     r = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)

@@ -64,7 +64,8 @@ def save_random(folder, name, spec):
 def test_a_thin_network_is_exported(tmp_path, widths):
     "Bilinear enlarging in the graph is torch's, at every size and batch"
     from dim_nb.unet import load_net
-    save_random(tmp_path, 'matting', dict(decoder='thin', encoder='lite0', n_in=4, n_out=1, widths=list(widths), y_range=[-.02, 1.02]))
+    spec = dict(decoder='thin', encoder='lite0', n_in=4, n_out=1, widths=list(widths), y_range=[-.02, 1.02])
+    save_random(tmp_path, 'matting', spec)
     assert export_onnx(tmp_path) == {'matting': tmp_path/'matting.onnx'}
     nets, torch_nets = OnnxNets({'matting': tmp_path/'matting.onnx'}), type('Nets', (), {})
     torch_nets.matting_net = load_net(tmp_path/'matting.safetensors')[0]

@@ -35,7 +35,8 @@ def test_portraits_are_cut_out(matter, path):
     truth = read_alpha(path)
     assert iou(cut.alpha, truth) > (.7 if path.stem == 'camera' else .9)
     assert set(np.unique(cut.trimap)) == {0, 128, 255}
-    for o in (cut.rough, cut.alpha): assert o.dtype == np.float32 and o.shape == truth.shape and 0 <= o.min() and o.max() <= 1
+    for o in (cut.rough, cut.alpha):
+        assert o.dtype == np.float32 and o.shape == truth.shape and 0 <= o.min() and o.max() <= 1
 
 @pytest.mark.parametrize('path', PORTRAITS, ids=lambda p: p.stem)
 def test_both_backends_agree(matter, by_torch, path):
@@ -155,7 +156,7 @@ def test_detail_of_a_large_picture_comes_back():
     assert max(np.abs(f-fine[0]).max() for f in fine) < 1e-4
 
 def test_colours_are_right_at_any_size():
-    "Composed from a known foreground: its colour comes back where it can be seen, the photograph's own where alpha is 1"
+    "Composed from a known foreground: its colour comes back where it is seen, the photograph's own where alpha is 1"
     rng, h, w = np.random.default_rng(0), 700, 900
     far = np.hypot(*(np.mgrid[:h, :w]-np.array([350, 450])[:, None, None]))
     a = np.clip(1.5-far/200, 0, 1).astype(np.float32)
@@ -168,7 +169,8 @@ def test_colours_are_right_at_any_size():
 
 def test_seconds_of_each_stage(matter, photo):
     cut = matter(photo)
-    assert set(cut.times) == {'trimap', 'matting', 'refinement', 'detail', 'foreground'} and all(v >= 0 for v in cut.times.values())
+    assert set(cut.times) == {'trimap', 'matting', 'refinement', 'detail', 'foreground'}
+    assert all(v >= 0 for v in cut.times.values())
 
 def test_a_given_trimap_must_fit(matter, photo):
     with pytest.raises((ImageError, ValueError)): matter(photo, np.full((9, 9), 128, np.uint8))
@@ -176,7 +178,8 @@ def test_a_given_trimap_must_fit(matter, photo):
 def test_inputs_of_every_kind_agree(matter, photo, tmp_path):
     Image.fromarray(photo).save(tmp_path/'p.png')
     one = matter(photo).alpha
-    for src in (Image.fromarray(photo), tmp_path/'p.png', str(tmp_path/'p.png'), photo/255.): assert np.abs(matter(src).alpha-one).max() < 1e-3
+    for src in (Image.fromarray(photo), tmp_path/'p.png', str(tmp_path/'p.png'), photo/255.):
+        assert np.abs(matter(src).alpha-one).max() < 1e-3
 
 def test_weights_are_the_published_ones():
     sums = json.loads((WEIGHTS/'sha256.json').read_text())
@@ -198,7 +201,8 @@ def test_what_the_trimap_network_is_sure_of_is_obeyed(matter, photo, monkeypatch
 @pytest.mark.parametrize('bg', [(10, 20, 30), np.full((7, 9, 3), 10, np.uint8)], ids=['colour', 'picture'])
 def test_on_a_background(bg):
     half = np.full((4, 6), .5, np.float32)
-    cut = Cutout(*[np.full((4, 6, 3), 90, np.uint8), np.full((4, 6), 128, np.uint8), half, half, np.full((4, 6, 3), 90, np.uint8)])
+    grey = np.full((4, 6, 3), 90, np.uint8)
+    cut = Cutout(grey, np.full((4, 6), 128, np.uint8), half, half, grey)
     assert cut.on(bg).shape == (4, 6, 3) and (cut.on(bg)[..., 0] == 50).all()
 
 # -- light, and in a server
@@ -212,7 +216,8 @@ import sys
 import dim_nb.cutout
 heavy = {HEAVY}
 print([m for m in heavy if m in sys.modules])
-status = dim_nb.cutout.dim_cutout(r"{tmp_path/'p.png'}", r"{tmp_path/'out'}", sheet=True, alpha=True, bg='white', device='cpu')
+status = dim_nb.cutout.dim_cutout(r"{tmp_path/'p.png'}", r"{tmp_path/'out'}",
+                                  sheet=True, alpha=True, bg='white', device='cpu')
 print([m for m in heavy if m in sys.modules], status)''')
     lines = done.stdout.splitlines()
     assert lines[0] == '[]' and lines[-1] == '[] 0', done.stdout+done.stderr
@@ -242,7 +247,8 @@ def test_missing_networks_come_from_the_shipped_set_and_that_is_said(tmp_path, p
 def test_own_weights_that_are_not_exported_run_in_torch(tmp_path):
     for f in WEIGHTS.glob('*.safetensors'): shutil.copy(f, tmp_path)
     assert PortraitMatter.load(tmp_path, device='cpu').nets.backend == 'torch'
-    with pytest.raises(FileNotFoundError, match='dim_export'): PortraitMatter.load(tmp_path, device='cpu', backend='onnx')
+    with pytest.raises(FileNotFoundError, match='dim_export'):
+        PortraitMatter.load(tmp_path, device='cpu', backend='onnx')
 
 def in_threads(matter, pictures, n=4):
     "The alphas of all pictures, worked on by n threads"
