@@ -6,7 +6,7 @@
 __all__ = ['WEIGHT_FILES', 'NETWORKS', 'network_files', 'write_sums', 'check_sums', 'model_card', 'fetch_weights', 'push_weights']
 
 # %% ../nbs/product/hub.ipynb #31667ea3
-import json
+import json, shutil, tempfile
 from pathlib import Path
 from .files import file_sha256, shown_name, write_atomic
 
@@ -104,6 +104,14 @@ def fetch_weights(
     return folder
 
 # %% ../nbs/product/hub.ipynb #d01e1e3d
+def _complete(folder, card, out):
+    "Networks, card and checksums of a folder of weights, put together in `out`"
+    for f in network_files(folder): shutil.copy(f, out)
+    kept = folder/'README.md'
+    text = card or (kept.read_text(encoding='utf-8') if kept.exists() else model_card())
+    write_atomic(out/'README.md', lambda p: p.write_text(text, encoding='utf-8'))
+    write_sums(out)
+
 def push_weights(
     folder,                # Folder with weights
     repo:str,              # Name of the repository; made if it is not there
@@ -117,16 +125,9 @@ def push_weights(
     missing = [n for n in NETWORKS if not any((folder/f'{n}.{s}').exists() for s in ('safetensors', 'onnx'))]
     if missing:
         raise ValueError(f'{shown_name(folder)}: no {", ".join(missing)}. A set has {", ".join(NETWORKS)}')
-    write_sums(folder)
-    readme = folder/'README.md'
-    text = card or (None if readme.exists() else model_card())
-    if text:
-        write_atomic(readme, lambda p: p.write_text(text, encoding='utf-8'))
     api = _hub().HfApi(token=token)
     api.create_repo(repo, private=private, exist_ok=True)
-    info = api.upload_folder(
-    repo_id=repo,
-    folder_path=folder,
-    allow_patterns=list(WEIGHT_FILES),
-     commit_message=message)
+    with tempfile.TemporaryDirectory() as tmp:
+        _complete(folder, card, Path(tmp))
+        info = api.upload_folder(repo_id=repo, folder_path=tmp, commit_message=message)
     return info.commit_url

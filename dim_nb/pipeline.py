@@ -19,6 +19,7 @@ from .trimaps import (TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, r
     shrink_trimap, sure_known)
 from .labels import foreground_colours
 from .guided import guide_coefficients
+from .hub import fetch_weights, push_weights
 from .onnx import GRAPHS, OnnxNets, cuda_runtime
 
 # %% ../nbs/product/pipeline.ipynb #290a3a62
@@ -237,7 +238,31 @@ def load(cls:PortraitMatter,
     folder, device = Path(weights or WEIGHTS), device and str(device)
     with_torch = backend == 'torch' or backend is None and _needs_torch(folder, device, half)
     nets = _load_torch(folder, device, half) if with_torch else _load_onnx(folder, device, threads)
-    return cls(nets, size)
+    matter = cls(nets, size)
+    matter.weights = folder
+    return matter
+
+# %% ../nbs/product/pipeline.ipynb #1eaed550
+@patch(cls_method=True)
+def from_pretrained(cls:PortraitMatter,
+    source,                       # Folder, or the name of a repository, such as 'somebody/portraits'
+    revision:str=None,            # Branch, tag or commit
+    cache_dir=None,               # The hub's own by default
+    local_files_only:bool=False,  # Don't ask the network
+    token=None,                   # For repositories that are not public
+    **kwargs,                     # For `load`
+)->PortraitMatter:
+    "Load trained networks by name, compared with their checksums"
+    folder = fetch_weights(source, revision, cache_dir, local_files_only, token)
+    return cls.load(folder, **kwargs)
+
+@patch
+def push_to_hub(self:PortraitMatter,
+    repo:str,   # Name of the repository; made if it is not there
+    **kwargs,   # `card`, `private`, `token`, `message` of `push_weights`
+)->str:         # Address of the commit
+    "Put the weights of this matter on the hub"
+    return push_weights(self.weights, repo, **kwargs)
 
 # %% ../nbs/product/pipeline.ipynb #664e7d18
 class Drawn:

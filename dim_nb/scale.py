@@ -158,6 +158,7 @@ def _local(rows, options, batch, workers):
 
 def _ray(rows, options, batch, workers):
     "Results row by row, from a pool of Ray actors"
+    os.environ.setdefault('RAY_raylet_start_wait_time_s', '120')   # a busy machine starts slowly
     import ray
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level='ERROR',
@@ -221,7 +222,8 @@ def scale(
 
 # %% ../nbs/product/scale.ipynb #acb20702
 def _scale_parser():
-    p = argparse.ArgumentParser('dim_scale', description='Cut out folders of any size, on as many workers as there are; start again to go on.',
+    p = argparse.ArgumentParser('dim_scale',
+        description='Cut out folders of any size, on as many workers as there are; start again to go on.',
         epilog='Exit status: 0 every input was cut out, 1 some failed (the manifest names each), 2 wrong arguments.')
     add = p.add_argument
     add('--in', dest='source', required=True, help='folder with all below it, pattern, or text file with a path a line')

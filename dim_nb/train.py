@@ -212,12 +212,17 @@ def command(function):
     prog = function.__name__
     @wraps(function)
     def run(*args, **options):
-        if args or options: return function(*args, **{_today(k): v for k,v in options.items()})
+        if args or options:
+            return function(*args, **{_today(k): v for k,v in options.items()})
         parsed = vars(anno_parser(function, prog).parse_args([_today_argument(o) for o in sys.argv[1:]]))
-        try: function(**{k: parsed[k] for k in inspect.signature(function).parameters})
-        except (ValueError, OSError) as error: _stop(prog, error, 2)
-        except Diverged as error: _stop(prog, error, 1)
-        except KeyboardInterrupt: _stop(prog, 'interrupted; the same command goes on after the last whole epoch', 130)
+        try:
+            function(**{k: parsed[k] for k in inspect.signature(function).parameters})
+        except (ValueError, OSError) as error:
+            _stop(prog, error, 2)
+        except Diverged as error:
+            _stop(prog, error, 1)
+        except KeyboardInterrupt:
+            _stop(prog, 'interrupted; the same command goes on after the last whole epoch', 130)
     return run
 
 # %% ../nbs/product/train.ipynb #u3000010
@@ -297,7 +302,8 @@ def recipe(
 @delegates(recipe)
 def dim_train(
     stage:str,             # trimap, matting or refine
-    data:str=None,         # folder with cutouts/ (RGBA) and backgrounds/; where there are any, photos/ with alphas/, objects/
+    # folder with cutouts/ (RGBA) and backgrounds/; where there are any, photos/ with alphas/, objects/
+    data:str=None,
     epochs:int=None,       # epochs in all, those already done included
     out:str=None,          # folder of the run: checkpoint, best weights, history, arguments
     samples:int=1000,      # samples composed for an epoch

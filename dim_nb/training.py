@@ -321,17 +321,21 @@ def fit_resumable(
     half:bool=False,       # bf16 on the CPU too (CUDA always has half precision)
 )->pd.DataFrame:           # The run's history, a row per epoch
     "Training that resumes from `run` after an interruption at any moment, losing at most one epoch"
-    if schedule not in SCHEDULES: raise ValueError(f'schedule: {" or ".join(SCHEDULES)}; got {schedule!r}')
+    if schedule not in SCHEDULES:
+        raise ValueError(f'schedule: {" or ".join(SCHEDULES)}; got {schedule!r}')
     run, args = Path(run), dict(args or {}, epochs=epochs)
     state = _going_on(run, args, defaults, free)
     set_seed(seed)
     _prepare(learn, half)
-    if state: _restore(learn, state, run)
+    if state:
+        _restore(learn, state, run)
     saver = RunSaver(run, monitor, state, args)
     callbacks = [saver, GradientClip(clip), ChannelsLast()]
-    if average: callbacks.append(WeightAverage(average, state and state['average']))
+    if average:
+        callbacks.append(WeightAverage(average, state and state['average']))
     with learn.no_bar(), learn.no_logging():
-        if saver.start < epochs: _fit(learn, schedule, epochs, lr, saver.start, callbacks)
+        if saver.start < epochs:
+            _fit(learn, schedule, epochs, lr, saver.start, callbacks)
     return pd.DataFrame(saver.history)
 
 # %% ../nbs/toolbox/training.ipynb #0606a913

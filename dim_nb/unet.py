@@ -138,9 +138,11 @@ DECODERS = {'dynamic': HookedUnet, 'thin': ThinUnet, 'refine': 'dim_nb.refine:Re
 
 def _found(table, name, what):
     "The entry called `name`; one given as module:name is imported"
-    if name not in table: raise ValueError(f'{what} {name!r} is not known; there are: {", ".join(table)}')
+    if name not in table:
+        raise ValueError(f'{what} {name!r} is not known; there are: {", ".join(table)}')
     entry = table[name]
-    if not isinstance(entry, str): return entry
+    if not isinstance(entry, str):
+        return entry
     module, name = entry.split(':')
     return getattr(import_module(module), name)
 
@@ -151,7 +153,8 @@ def build_net(
     "The network that `spec` describes"
     args = dict(spec)
     make = _found(DECODERS, args.pop('decoder', None), 'decoder')
-    if 'encoder' not in args: return make(**args)
+    if 'encoder' not in args:
+        return make(**args)
     _found(ENCODERS, args['encoder'], 'encoder')
     return make(**args, pretrained=pretrained)
 

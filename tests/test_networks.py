@@ -70,7 +70,9 @@ def test_the_refinement_sees_what_the_pipeline_will_give_it():
         def forward(self, rgb, rough): return rough
     rough = torch.tensor([[[[.95,.5],[.08,.3]]]])
     class Given(torch.nn.Module):
-        def __init__(self): super().__init__(); self.p = torch.nn.Parameter(torch.zeros(1))
+        def __init__(self):
+            super().__init__()
+            self.p = torch.nn.Parameter(torch.zeros(1))
         def forward(self, x): return rough
     trimap = torch.tensor([[[[1.,1.],[0.,128/255]]]])
     x = torch.cat([torch.rand(1,3,2,2), trimap], 1)
