@@ -77,7 +77,7 @@ def model_card(
 # %% ../nbs/product/hub.ipynb #8b5266e4
 def _hub():
     try:
-        import huggingface_hub
+        import huggingface_hub.errors
     except ImportError:
         raise ImportError('weights by name need huggingface_hub: pip install "dim_nb[hub]"') from None
     return huggingface_hub
