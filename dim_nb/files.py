@@ -137,7 +137,8 @@ def _why_not(path):
         return _identify(path) if path.is_file() else 'neither a file nor a folder'
     except OSError as e: return f'cannot be read ({e.strerror or e})'
 
-_SUFFIXES = set('.jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .heic .heif .avif'.split())
+_SUFFIXES = set('.jpg .jpeg .jpe .jfif .png .apng .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm '
+                '.heic .heif .avif .ico .icns .tga .jp2 .j2k .jpx .pcx .dds .sgi .qoi .psd'.split())
 
 # %% ../nbs/toolbox/files.ipynb #ne50943b
 def _look_into(folder, recursive, found, skipped):
