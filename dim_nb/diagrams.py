@@ -79,9 +79,9 @@ def draw_chain(
         raise ValueError(f'lit: one of {", ".join(STAGES_DRAWN)}; got {lit!r}')
     fig, ax = _canvas(10.4, 2.1)
     boxes = {k: Box(*at, 1.6, .62, title, small, LIT if k == lit else CALM)
-                    for k,(at,title,small) in STAGES_DRAWN.items()}
-    photo, cut = Box(.55, 1.5, .9, .62, 'photo', 'any size', 'white'), Box(
-        9.2, 1.5, 1.6, .62, 'cut-out', 'full size', 'white')
+             for k,(at,title,small) in STAGES_DRAWN.items()}
+    photo = Box(.55, 1.5, .9, .62, 'photo', 'any size', 'white')
+    cut = Box(9.2, 1.5, 1.6, .62, 'cut-out', 'full size', 'white')
     for b in (photo, cut, *boxes.values()):
         _draw(ax, b)
     row = [photo, boxes['trimap'], boxes['matting'], boxes['refine'], cut]

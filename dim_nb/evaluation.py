@@ -16,13 +16,11 @@ from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
-from fastcore.script import Param
-from .files import file_sha256, image_files, progress, shown_name, write_atomic
+from .files import argument, command, file_sha256, image_files, progress, shown_name, write_atomic
 from .images import ImageError, composite, read_alpha, read_image, resize_to, write_png
 from .trimaps import TRIMAP_UNKNOWN, alpha_to_trimap, read_trimap
 from .show import contact_sheet, error_picture
 from .pipeline import PortraitMatter, WEIGHTS
-from .cutout import command
 from .peers import allowed_threads, load_peers, machine_record, set_threads, timed, usage_error, weights_record
 
 # %% ../nbs/product/evaluation.ipynb #46ebd962
@@ -185,9 +183,15 @@ _TABLE_1K = [
     ('MatteFormer', 23.8, 4.0, 8.7, 18.9, 'Park et al., CVPR 2022'),
     ('ViTMatte-B', 20.3, 3.0, 6.7, 14.8, 'Yao et al., Information Fusion 2023')]
 _ROWS_1K = tuple((m, 'unknown', dict(sad=a, mse=b/1e3, grad=c, conn=d), source) for m,a,b,c,d,source in _TABLE_1K)
-_ROWS_P3M = (
-    ('DIM', 'unknown', dict(sad=4.89), 'Li et al., MM 2021'), ('FBA', 'unknown', dict(sad=4.13), 'Li et al., MM 2021'),
-    ('BiRefNet-portrait', 'whole', dict(mad=.006), 'its model card (MAE)'))
+_TABLE_P3M = [   # trained and tested on blurred faces
+    ('AlphaGAN', 'unknown', 5.27, .0112), ('IndexNet', 'unknown', 5.20, .0156), ('DIM', 'unknown', 4.89, .0115),
+    ('GCA', 'unknown', 4.36, .0088), ('FBA', 'unknown', 4.13, .0088),
+    ('LF', 'whole', 42.95, .0191), ('HATT', 'whole', 25.99, .0054), ('SHM', 'whole', 21.56, .0100),
+    ('GFM', 'whole', 13.20, .0050), ('P3M-Net', 'whole', 8.73, .0026)]
+_ROWS_P3M = tuple((m, region, dict(sad=sad, mse=mse), 'github.com/JizhiziLi/P3M, setting B:B')
+                  for m,region,sad,mse in _TABLE_P3M)
+_ROWS_P3M += (('BiRefNet-portrait', 'whole', dict(mad=.006), 'its model card (MAE)'),)
+_ROWS_NP = (('BiRefNet-matting', 'whole', dict(mse=.003), 'its model card (MSE)'),)
 _ROWS_AIM = (
     ('AimNet, as in the paper', 'whole', dict(sad=24.68), 'github.com/JizhiziLi/AIM, column Human'),
     ('AimNet, trained again', 'whole', dict(sad=24.11), 'github.com/JizhiziLi/AIM, column Human'))
@@ -200,7 +204,8 @@ BENCHMARKS.update({
         'P3M-10k, github.com/JizhiziLi/P3M', _ROWS_P3M),
     'P3M-500-NP': Benchmark(
         functools.partial(paired_items, images='original_image', alphas='mask', trimaps='trimap'),
-        ('original_image','mask'), 500, 'whole', 'photograph alone, whole image', 'P3M-10k, github.com/JizhiziLi/P3M'),
+        ('original_image','mask'), 500, 'whole', 'photograph alone, whole image', 'P3M-10k, github.com/JizhiziLi/P3M',
+        _ROWS_NP),
     'PPM-100': Benchmark(
         functools.partial(paired_items, images='image', alphas='matte', short_side=512),
         ('image','matte'), 100, 'whole', 'photograph alone, short side 512 px, whole image', 'github.com/ZHKKKe/PPM'),
@@ -668,16 +673,16 @@ _ONNX_HELP = ('Networks in ONNX files, NAME=FILE. modnet and u2net are known by 
 # %% ../nbs/product/evaluation.ipynb #2cd2dd5a
 @command
 def dim_eval(
-    data:Param(_DATA_HELP, str, required=True)=None,
+    data:argument(_DATA_HELP)=None,
     peers:str='',            # Methods to compare with, separated by commas: cf, shared, mediapipe
-    peer_onnx:Param(_ONNX_HELP, str, action='extend', nargs='+')=None,
+    peer_onnx:argument(_ONNX_HELP, action='extend', nargs='+')=None,
     out:str=None,            # Folder for eval.json, eval.csv and worst.png; an interrupted run goes on where it was
     limit:int=None,          # Only so many pictures, spread evenly over the subsets
     subset:str=None,         # Only this subset
     no_given:bool=False,     # Do not score from the given trimaps
     worst:int=10,            # Pictures on the sheet of the worst
-    device:Param('Default: cuda where there is one', str, choices=['cpu','cuda'])=None,
-    backend:Param('What runs the networks', str, choices=['torch','onnx'])=None,
+    device:argument('Default: cuda where there is one', choices=['cpu','cuda'])=None,
+    backend:argument('What runs the networks', choices=['torch','onnx'])=None,
     threads:int=None,        # Threads on the CPU
     weights:str=None,        # Folder with weights of your own
 )->int:                      # Status: 0 every picture was scored, 1 some were not (each is named), 2 wrong arguments

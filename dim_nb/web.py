@@ -28,13 +28,8 @@ def _ort_archive():
         return kept
     with tempfile.TemporaryDirectory() as tmp:
         try:
-            done = subprocess.run(['npm',
-    'pack',
-    '--silent',
-    f'onnxruntime-web@{ORT_VERSION}'],
-    cwd=tmp,
-    capture_output=True,
-     text=True)
+            fetch = ['npm', 'pack', '--silent', f'onnxruntime-web@{ORT_VERSION}']
+            done = subprocess.run(fetch, cwd=tmp, capture_output=True, text=True)
         except FileNotFoundError:
             raise FileNotFoundError('make web needs npm, which comes with Node.js (https://nodejs.org)') from None
         if done.returncode:
