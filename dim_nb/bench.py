@@ -12,12 +12,10 @@ import functools, json, math, os, subprocess, sys, tempfile, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import cv2, numpy as np
-from fastcore.script import Param
-from .files import write_atomic
+from .files import argument, command, write_atomic
 from .images import read_image, write_png
 from .trimaps import read_trimap
 from .pipeline import PortraitMatter, WEIGHTS
-from .cutout import command
 from .peers import (allowed_threads, check_peers, load_peers, machine_record, onnx_peer, parse_onnx, set_threads,
                           timed, usage_error, weights_record)
 
@@ -312,10 +310,10 @@ def write_bench(
 @command
 def dim_bench(
     peers:str='',            # Methods to compare with, separated by commas: cf, shared, mediapipe
-    peer_onnx:Param('Networks in ONNX files, NAME=FILE, as for dim_eval', str, action='extend', nargs='+')=None,
+    peer_onnx:argument('Networks in ONNX files, NAME=FILE, as for dim_eval', action='extend', nargs='+')=None,
     backends:str='',         # Backends of our networks to time besides the one chosen by itself: torch, onnx
     sizes:str='178x218,512x512,1024x1024,6000x4000',  # Sizes of the photograph, WxH
-    device:Param('Default: the CPU, and CUDA too where there is one', str, choices=['cpu','cuda'])=None,
+    device:argument('Default: the CPU, and CUDA too where there is one', choices=['cpu','cuda'])=None,
     image:str=None,          # A portrait of your own in place of matplotlib's sample
     out:str=None,            # Folder for bench.json and bench.csv
     threads:int=None,        # Threads on the CPU

@@ -6,21 +6,19 @@
 __all__ = ['RESULTS', 'MARK', 'STDIN', 'SHEET_TITLES', 'TEAL', 'write_together', 'result_mark', 'Job', 'plan_inputs',
            'name_results', 'find_trimap', 'check_target', 'protect', 'is_done', 'sheet_row', 'Sheets',
            'warnings_by_thread', 'Done', 'Cutting', 'Log', 'interruptions', 'cut_all', 'UsageError', 'read_bg', 'Out',
-           'plan_out', 'make_folder', 'plan', 'summary_line', 'run_jobs', 'exit_status', 'cut_out', 'command',
-           'dim_cutout']
+           'plan_out', 'make_folder', 'plan', 'summary_line', 'run_jobs', 'exit_status', 'cut_out', 'dim_cutout']
 
 # %% ../nbs/product/cutout.ipynb #7258aa33
-import functools, glob, io, os, re, signal, sys, tempfile, threading, time, warnings
+import functools, glob, os, re, signal, sys, tempfile, threading, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from fastcore.basics import patch
-from fastcore.script import Param, anno_parser
 from PIL import Image, ImageColor
 from PIL.PngImagePlugin import PngInfo
-from .files import find_images, progress, shown_name, write_atomic
+from .files import argument, command, find_images, progress, shown_name, write_atomic
 from .images import MAX_PIXELS, ImageError, read_dpi, read_image, resize_to, to_byte, work_size
 from .show import contact_sheet
 from .onnx import session_threads
@@ -512,21 +510,6 @@ def cut_out(cutting, load, planned, sheets, skipped, folder, workers, skip_exist
     return exit_status(log, sheets, interrupted)
 
 # %% ../nbs/product/cutout.ipynb #8e1b8a4c
-def command(fn):
-    "With arguments the function itself; called without any, it reads the command line's"
-    @functools.wraps(fn)
-    def run(*args, **kwargs):
-        if args or kwargs: return fn(*args, **kwargs)
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper): stream.reconfigure(errors='backslashreplace')
-        words = [re.sub(r'^--[\w-]+', lambda o: '--'+o[0][2:].replace('-','_'), word) for word in sys.argv[1:]]
-        options = vars(anno_parser(fn, fn.__name__).parse_args(words))
-        options = {k: v for k, v in options.items() if k not in ('pdb', 'xtra')}
-        try: return fn(**options)
-        except UsageError as e: print(f'{fn.__name__}: {e}', file=sys.stderr)
-        return 2
-    return run
-
 def _load(weights, device, backend, size, jobs):
     "The networks, each job with its share of the cores"
     try: return PortraitMatter.load(weights, device, backend, size, threads=max(1, session_threads()//jobs))
@@ -535,7 +518,7 @@ def _load(weights, device, backend, size, jobs):
 # %% ../nbs/product/cutout.ipynb #2a9c4070
 @command
 def dim_cutout(
-    input:Param('Image files or folders of images; - is standard input', nargs='+'),
+    input:argument('Image files or folders of images; - is standard input', nargs='+'),
     out:str=None,              # Folder for the results, <stem>.png; with one input it may be a file
     alpha:bool=False,          # Also write <stem>_alpha.png
     trimap:bool=False,         # Also write <stem>_trimap.png
@@ -548,8 +531,8 @@ def dim_cutout(
     max_pixels:int=MAX_PIXELS, # Refuse larger photographs
     drop_alpha:bool=False,     # Use the stored colours of files that have an alpha, instead of laying them on white
     jobs:int=1,                # Photographs at a time
-    device:Param('cpu or cuda; cuda where there is one by default', str, choices=['cpu','cuda'])=None,
-    backend:Param('What runs the networks; chosen by default', str, choices=['onnx','torch'])=None,
+    device:argument('cpu or cuda; cuda where there is one by default', choices=['cpu','cuda'])=None,
+    backend:argument('What runs the networks; chosen by default', choices=['onnx','torch'])=None,
     weights:str=None,          # Folder with weights of your own
 )->int:                        # The exit status
     "Cut portraits out. Exit status: 0 all done, 1 some failed (each is named), 2 wrong arguments, 130 interrupted"
