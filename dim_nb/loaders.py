@@ -9,10 +9,13 @@ __all__ = ['ComposeTransform', 'matting_dls', 'loader_speed', 'dim_bench_loader'
 import time
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 import cv2, numpy as np, pandas as pd, torch
-from fastai.torch_basics import *
-from fastai.data.core import *
+from fastai.data.core import DataLoaders, TfmdDL, TfmdLists
 from fastai.data.transforms import IntToFloatTensor
+from fastai.torch_core import TensorImage, default_device, num_distrib, rank_distrib
+from fastcore.basics import ifnone
+from fasttransform import Transform
 from fastcore.script import call_parse
 from .files import cache_dir
 from .trimaps import trimap_to_classes
@@ -47,9 +50,13 @@ class ComposeTransform(Transform):
 # %% ../nbs/toolbox/loaders.ipynb #n29e733d
 def _next_epoch(composer): composer.epoch += 1
 
+def _share(n):
+    "Which of n samples this process makes: of w processes, each makes every w-th"
+    return list(range(rank_distrib(), n, max(1, num_distrib())))
+
 def _loader(composer, n, bs, workers, train):
-    "TfmdDL of the samples 0..n-1; in training each whole pass is followed by new ones"
-    samples = TfmdLists(list(range(n)), ComposeTransform(composer))
+    "TfmdDL of this process's share of the samples 0..n-1; in training each whole pass is followed by new ones"
+    samples = TfmdLists(_share(n), ComposeTransform(composer))
     samples.n_inp = 1
     hooks = dict(after_iter=partial(_next_epoch, composer)) if train else {}
     hooks['after_batch'] = [IntToFloatTensor()]
@@ -61,15 +68,19 @@ def matting_dls(
     valid:Composer,        # Its samples 0..n_valid-1 of epoch 0 are the fixed validation set
     n:int=1000,            # Samples an epoch
     n_valid:int=64,        # Samples of the validation set
-    bs:int=8,              # Batch size
+    bs:int=8,              # Batch size, of each process
     workers:int=0,         # Processes that compose; 0: this one
     device=None,           # None: fastai's default
 )->DataLoaders:            # One input, the rest targets
     "DataLoaders of a stage, the same with any number of workers, new in each epoch"
-    if not 1 <= bs <= n: raise ValueError(f'bs: 1 to {n}, the samples of an epoch, is needed; got {bs}')
+    processes = max(1, num_distrib())
+    most = n//processes
+    if not 1 <= bs <= most: raise ValueError(f'bs: 1 to {most}, the samples of an epoch, is needed; got {bs}')
+    if n_valid%processes: raise ValueError(f'n_valid: {n_valid} cannot be shared by {processes} processes')
     valid = copy(valid)
     valid.epoch = 0
-    loaders = _loader(train, n, bs, workers, True), _loader(valid, n_valid, bs, workers, False)
+    whole = n - n%(bs*processes)   # as many batches in each process
+    loaders = _loader(train, whole, bs, workers, True), _loader(valid, n_valid, bs, workers, False)
     dls = DataLoaders(*loaders, device=ifnone(device, default_device()))
     dls.composer = train   # whose epoch a resumed training sets
     return dls

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'Diverged', 'RunSaver', 'WeightAverage', 'WeightsError', 'save_weights', 'read_weights', 'set_weights',
-           'load_weights', 'RunError', 'fit_resumable', 'HalfOnCpu', 'keep_heap']
+           'load_weights', 'RunError', 'first_alone', 'together', 'fit_resumable', 'HalfOnCpu', 'keep_heap']
 
 # %% ../nbs/toolbox/training.ipynb #n4bbc048
 import ctypes, json, pickle, time, zipfile
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
@@ -17,12 +18,13 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import ParamScheduler, combined_cos
 from fastai.callback.training import GradientClip
 from fastai.learner import Learner
-from fastai.torch_core import get_random_states, set_random_states, set_seed, tensor, to_float
-from fastcore.basics import patch, store_attr
+from fastai.torch_core import (default_device, distrib_barrier, get_model, get_random_states, num_distrib,
+    rank_distrib, set_random_states, set_seed, tensor, to_float)
+from fastcore.basics import noop, patch, store_attr
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from timm.utils import ModelEmaV3
-from .files import file_sha256, shown_name, write_atomic
+from .files import check_sums, shown_name, write_atomic
 
 # %% ../nbs/toolbox/training.ipynb #b19a6b5f
 def _plain(value):
@@ -107,7 +109,9 @@ def after_batch(self:WeightAverage):
     if self.training: return
     pred, n = self.ema.module(*self.xb), len(self.xb[0])
     named = dict(valid_loss=self.learn.loss_func, **{m.name: m.func for m in self.learn.metrics})
-    for name, score in named.items(): self.sums[name] = self.sums.get(name, 0.) + n*float(score(pred, *self.yb))
+    for name, score in named.items():
+        value = self.learn.to_detach(score(pred, *self.yb))   # the mean of all processes
+        self.sums[name] = self.sums.get(name, 0.) + n*float(value)
     self.count += n
 
 @patch
@@ -131,13 +135,13 @@ def row(self:RunSaver, average):
 @patch
 def keep_best(self:RunSaver, row, average):
     "Save the weights, or their average, if they are better than all before"
-    nets = {self.monitor: self.model}
+    nets = {self.monitor: get_model(self.model)}
     if average: nets[f'average_{self.monitor}'] = average.ema.module
     name = min(nets, key=row.get)
     better = self.best is None or row[name] < self.best
     if better:
         self.best = row[name]
-        save_weights(nets[name], self.folder/'best.safetensors', half=False)
+        if not rank_distrib(): save_weights(nets[name], self.folder/'best.safetensors', half=False)
     return better
 
 # %% ../nbs/toolbox/training.ipynb #u1000014
@@ -145,7 +149,7 @@ def keep_best(self:RunSaver, row, average):
 def save_state(self:RunSaver, average):
     "Write the checkpoint, and the history as a table"
     smooth = self.recorder.smooth_loss
-    state = dict(model=self.model.state_dict(), opt=self.opt.state_dict(), random=get_random_states(),
+    state = dict(model=get_model(self.model).state_dict(), opt=self.opt.state_dict(), random=get_random_states(),
                  epoch=self.epoch+1, history=self.history, best=self.best, args=self.args,
                  smooth=(smooth.count, float(smooth.val)), average=average.state() if average else None)
     write_atomic(self.folder/'last.pt', lambda tmp: torch.save(_plain(state), tmp))
@@ -158,6 +162,7 @@ def after_epoch(self:RunSaver):
     row = self.row(average)
     self.history.append(row)
     better = self.keep_best(row, average)
+    if rank_distrib(): return   # the first process writes
     if average: save_weights(average.ema.module, self.folder/'average.safetensors', half=False)
     self.save_state(average)
     if self.verbose: print(_line(row), '  *' if better else '', flush=True)
@@ -194,11 +199,9 @@ def save_weights(
 # %% ../nbs/toolbox/training.ipynb #u1000003
 def _check_sum(path):
     "Refuse a file that is not the one whose checksum its folder keeps"
-    sums = path.parent/'sha256.json'
-    if not sums.is_file(): return
-    known = json.loads(sums.read_text()).get(path.name)
-    if known and known != file_sha256(path):
-        raise WeightsError(path, 'does not fit its checksum in sha256.json: it was changed or damaged')
+    if not (path.parent/'sha256.json').is_file(): return
+    try: check_sums(path.parent, path.name)
+    except ValueError as error: raise WeightsError(path, f'does not fit its checksum ({error})') from None
 
 def read_weights(
     path,     # A .safetensors file
@@ -288,6 +291,7 @@ def _going_on(run, args, defaults, free):
     if kept is not None: _same_args(run, kept, args, defaults, free)
     epochs, done = args['epochs'], state['epoch'] if state else 0
     if done > epochs: raise RunError(run, f'holds {done} epochs already, {epochs} are fewer', f'Ask for {done} or more')
+    if rank_distrib(): return state   # the first process writes, and speaks
     write_atomic(run/'args.json', lambda tmp: tmp.write_text(json.dumps(args, indent=1)))
     if state and done < epochs: print(f'{run.name}: going on after epoch {done} of {epochs}')
     if done == epochs: print(f'{run.name}: finished, {done} epochs')
@@ -303,6 +307,30 @@ def _fit(learn, schedule, epochs, lr, start, callbacks):
     learn.fit(epochs, cbs=[flat, *callbacks], start_epoch=start)
 
 SCHEDULES = ('one_cycle', 'flat_cos')
+
+# %% ../nbs/toolbox/training.ipynb #4c4ed83d
+def _distributed():
+    "fastai's module for several processes"
+    try: import accelerate   # noqa: F401
+    except ImportError: raise ImportError('several processes need accelerate: pip install "dim_nb[scale]"') from None
+    from fastai import distributed
+    return distributed
+
+def first_alone(
+    make,    # Called with `args`
+    *args,
+):           # What `make` returns in this process
+    "Run a function in the first process, and then, when its caches are filled, in the others"
+    return _distributed().rank0_first(make, *args) if num_distrib() > 1 else make(*args)
+
+@contextmanager
+def together(learn:Learner):
+    "Within it the processes that were launched train one network; does nothing where there is one process"
+    if num_distrib() < 2: return (yield)
+    _distributed()
+    with learn.distrib_ctx(sync_bn=torch.cuda.is_available()):
+        if hasattr(learn.dls, 'composer'): learn.distributed_trainer._wrap_dl = noop   # divided already
+        yield
 
 # %% ../nbs/toolbox/training.ipynb #ef732072
 def fit_resumable(
@@ -333,9 +361,10 @@ def fit_resumable(
     callbacks = [saver, GradientClip(clip), ChannelsLast()]
     if average:
         callbacks.append(WeightAverage(average, state and state['average']))
-    with learn.no_bar(), learn.no_logging():
+    with learn.no_bar(), learn.no_logging(), together(learn):
         if saver.start < epochs:
             _fit(learn, schedule, epochs, lr, saver.start, callbacks)
+    distrib_barrier()   # until the first process has written the last checkpoint
     return pd.DataFrame(saver.history)
 
 # %% ../nbs/toolbox/training.ipynb #0606a913
@@ -352,6 +381,7 @@ class HalfOnCpu(Callback):
 # %% ../nbs/toolbox/training.ipynb #4352639d
 def _prepare(learn, half=False):
     "Optimizer; half precision on CUDA, and on the CPU where asked for"
+    learn.model.to(getattr(learn.dls, 'device', default_device()))   # where a checkpoint's optimizer state goes, too
     if learn.opt is None: learn.create_opt()
     cuda = torch.cuda.is_available()
     if cuda and not hasattr(learn, 'mixed_precision'): learn.to_fp16()
