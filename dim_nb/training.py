@@ -309,26 +309,27 @@ def _fit(learn, schedule, epochs, lr, start, callbacks):
 SCHEDULES = ('one_cycle', 'flat_cos')
 
 # %% ../nbs/toolbox/training.ipynb #4c4ed83d
-def _distributed():
-    "fastai's module for several processes"
-    try: import accelerate   # noqa: F401
+def _processes():
+    "accelerate's view of the processes that were launched"
+    try: from accelerate import PartialState
     except ImportError: raise ImportError('several processes need accelerate: pip install "dim_nb[scale]"') from None
-    from fastai import distributed
-    return distributed
+    return PartialState(cpu=not torch.cuda.is_available())
 
 def first_alone(
     make,    # Called with `args`
     *args,
 ):           # What `make` returns in this process
     "Run a function in the first process, and then, when its caches are filled, in the others"
-    return _distributed().rank0_first(make, *args) if num_distrib() > 1 else make(*args)
+    if num_distrib() < 2: return make(*args)
+    with _processes().main_process_first(): return make(*args)
 
 @contextmanager
 def together(learn:Learner):
     "Within it the processes that were launched train one network; does nothing where there is one process"
     if num_distrib() < 2: return (yield)
-    _distributed()
-    with learn.distrib_ctx(sync_bn=torch.cuda.is_available()):
+    on_cpu = _processes().device.type == 'cpu'
+    import fastai.distributed   # noqa: F401 (`distrib_ctx`; the module needs accelerate)
+    with learn.distrib_ctx(sync_bn=not on_cpu, cpu=on_cpu):
         if hasattr(learn.dls, 'composer'): learn.distributed_trainer._wrap_dl = noop   # divided already
         yield
 
