@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'is_tensor', 'composite', 'ImageError', 'ImageWarning', 'tensor_array', 'read_pixels', 'to_8bit',
            'split_alpha', 'read_image', 'read_alpha', 'read_rgba', 'write_png', 'read_dpi', 'resize_to', 'work_size',
-           'cover', 'to_byte', 'row_strips']
+           'net_size', 'cover', 'to_byte', 'row_strips', 'soft_box']
 
 # %% ../nbs/toolbox/images.ipynb #n173e0f6
 import functools, io, os, stat, struct, warnings, zlib
@@ -496,8 +496,8 @@ def resize_to(
     a,        # HxW or HxWxC array
     size,     # (h, w)
     how=None, # OpenCV's interpolation; None: area where it shrinks, bicubic where it grows
-):            # `a` at that size; floats cut to 0..1
-    "Resize an image or an alpha"
+):            # `a` at that size
+    "Resize an image or an alpha; floats are taken for 0..1 and kept there"
     size = tuple(size)
     if a.shape[:2] == size: return a
     shrinks = size[0]*size[1] < a.shape[0]*a.shape[1]
@@ -513,6 +513,15 @@ def work_size(
     "The size to work at: the same shape, the longer side between two bounds"
     k = min(largest, max(smallest, h, w))/max(h, w)
     return max(1, round(h*k)), max(1, round(w*k))
+
+def net_size(
+    h, w,         # Size of an image, px
+    size:int,     # Long side at which a network looks, px
+    multiple=32,  # What both sides are multiples of
+)->tuple:         # (h, w)
+    "The size near h:w that an encoder can halve five times"
+    k = size/max(h, w)
+    return tuple(max(multiple, round(n*k/multiple)*multiple) for n in (h, w))
 
 # %% ../nbs/toolbox/images.ipynb #n008ec33
 def cover(
@@ -533,5 +542,22 @@ def row_strips(
 )->list:          # Slices
     "The rows of a large image in strips, so that what is computed between takes little memory"
     return [slice(y, min(h, y+rows)) for y in range(0, h, rows)]
+
+def _span(marked, margin, unit):
+    "The slice from the first to the last set value of a vector, `margin` wider, its length a multiple of `unit`"
+    n, at = len(marked), np.flatnonzero(marked)
+    low, high = max(0, at[0]-margin), min(n, at[-1]+1+margin)
+    length = min(n, -(-(high-low)//unit)*unit)
+    low = min(low, n-length)
+    return slice(low, low+length)
+
+def soft_box(
+    alpha:np.ndarray, # HxW floats 0..1
+    margin:int=12,    # Pixels around them
+    unit:int=32,      # Both sides are multiples of this, where there is room
+)->tuple:             # Slices of rows and columns; None where nothing is soft
+    "The box around an alpha's soft pixels: what a refinement has to look at"
+    soft = (alpha > .01) & (alpha < .99)
+    return tuple(_span(soft.any(axis), margin, unit) for axis in (1,0)) if soft.any() else None
 
 _cover = cover   # its former name

@@ -12,6 +12,7 @@ import cv2, numpy as np
 from fastcore.basics import patch
 from fastcore.script import call_parse
 from .files import file_sha256, write_atomic
+from .images import net_size, soft_box
 from .guided import guided_alpha
 
 # %% ../nbs/product/onnx.ipynb #6f33ea56
@@ -172,11 +173,6 @@ def _planes(*arrays):
     unit = [o/np.float32(255) if o.dtype == np.uint8 else o for o in arrays]
     return np.dstack(unit).transpose(2,0,1)[None]
 
-def _look_size(h, w, size, multiple=32):
-    "Height and width near h:w with a long side of `size`, in multiples that the encoder can halve five times"
-    k = size/max(h, w)
-    return tuple(max(multiple, round(v*k/multiple)*multiple) for v in (h, w))
-
 # %% ../nbs/product/onnx.ipynb #40eaf603
 @patch
 def trimap_probs(self:OnnxNets,
@@ -184,7 +180,7 @@ def trimap_probs(self:OnnxNets,
     size:int=224,     # Long side at which the network looks, px
 )->np.ndarray:        # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees in a picture and in its mirror image, on average"
-    h, w = _look_size(*image.shape[:2], size)
+    h, w = net_size(*image.shape[:2], size)
     small = cv2.resize(image, (w,h), interpolation=cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR)
     looks = _planes(small)
     plain, mirrored = self.run('trimap', np.concatenate([looks, looks[...,::-1]]))
@@ -201,13 +197,6 @@ def rough_alpha(self:OnnxNets,
     return self.run('matting', _planes(padded))[0,0,:h,:w]
 
 # %% ../nbs/product/onnx.ipynb #bb5159e9
-def _span(lo, hi, n, unit=32):
-    "The slice lo:hi within 0:n, made longer to a multiple of `unit` where there is room"
-    lo, hi = max(lo, 0), min(hi, n)
-    size = min(n, -(-(hi-lo)//unit)*unit)
-    lo = min(lo, n-size)
-    return slice(lo, lo+size)
-
 @patch
 def refined_alpha(self:OnnxNets,
     image:np.ndarray,  # HxWx3 uint8
@@ -215,10 +204,8 @@ def refined_alpha(self:OnnxNets,
     margin:int=12,     # Pixels around the soft region that are refined too
 )->np.ndarray:         # HxW float32 0..1
     "The refinement of a rough alpha, around its soft pixels"
-    soft = (rough > .01) & (rough < .99)
-    if not soft.any(): return rough
-    found = [np.flatnonzero(soft.any(axis)) for axis in (1,0)]
-    box = tuple(_span(o[0]-margin, o[-1]+margin+1, n) for o, n in zip(found, rough.shape))
+    box = soft_box(rough, margin)
+    if box is None: return rough
     guided = guided_alpha(image[box]/np.float32(255), rough[box])
     out = rough.copy()
     out[box] = self.run('refine', _planes(image[box], rough[box], guided))[0,0]
