@@ -6,7 +6,8 @@ from urllib.parse import urlparse
 
 import pytest
 
-from dim_nb.hub import check_sums, fetch_weights, model_card, network_files, push_weights, write_sums
+from dim_nb.files import check_sums, write_sums
+from dim_nb.hub import fetch_weights, model_card, network_files, push_weights
 
 pytest.importorskip('huggingface_hub')
 SHIPPED = Path(__file__).parent.parent/'dim_nb'/'weights'
@@ -93,7 +94,7 @@ def folder(tmp_path):
     out.mkdir()
     for f in network_files(SHIPPED):
         shutil.copy(f, out)
-    write_sums(out)
+    write_sums(out, network_files(out))
     return out
 
 def run(code, hub, tmp_path, **env):
@@ -135,12 +136,27 @@ def test_a_name_that_does_not_exist(hub, tmp_path):
     code = "from dim_nb.hub import *\ntry: fetch_weights('nobody/nothing')\nexcept FileNotFoundError as e: print(e)"
     assert 'nobody/nothing: no folder of that name' in run(code, hub, tmp_path)
 
+def test_a_trainings_folder_goes_with_its_card(hub, tmp_path):
+    run_folder = tmp_path/'run'
+    run_folder.mkdir()
+    shutil.copy(SHIPPED/'refine.safetensors', run_folder)
+    for own in ('best.safetensors', 'average.safetensors', 'last.pt'): (run_folder/own).write_bytes(b'of the training')
+    record = dict(license=None, kept='raw', validation=dict(raw=dict(valid_loss=.25)))
+    (run_folder/'card.json').write_text(json.dumps(record))
+    (run_folder/'card.md').write_text('# A refine network\n\n**Licence:** not stated yet.')
+    run(PUSH.format(folder=str(run_folder)), hub, tmp_path)
+    assert Hub.files.keys() == {'refine.safetensors', 'sha256.json', 'card.json', 'README.md'}
+    readme = Hub.files['README.md'].decode()
+    assert readme.startswith('---\nlicense: other') and 'value: 0.25' in readme and '# A refine network' in readme
+    got = Path(run(FETCH, hub, tmp_path))
+    assert json.loads((got/'card.json').read_text()) == record and check_sums(got).keys() == {'refine.safetensors'}
+
 def test_card_keeps_its_text():
     card = model_card('# Mine', license='apache-2.0', metrics=dict(SAD=1.5))
     assert card.startswith('---\nlicense: apache-2.0') and card.endswith('# Mine\n') and 'value: 1.5' in card
 
-def test_incomplete_sets_stay_here(tmp_path):
-    with pytest.raises(ValueError, match='no trimap'):
+def test_folders_without_networks_stay_here(tmp_path):
+    with pytest.raises(ValueError, match='no networks'):
         push_weights(tmp_path, REPO)
 
 def test_fetch_of_a_folder(folder): assert fetch_weights(folder) == folder
