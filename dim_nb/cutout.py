@@ -268,7 +268,7 @@ class Done:
     size: tuple     # (w, h)
     seconds: float
     notes: list     # What was warned of
-    nobody: bool
+    verdict: str    # found, unsure, nobody
     row: list       # Of the contact sheet
 
 # %% ../nbs/product/cutout.ipynb #97f97417
@@ -294,7 +294,7 @@ class Cutting:
         cut = self.matter(image, job.trimap)
         self.write(job, cut, _resolution(source))
         row = sheet_row(cut, self.bg) if self.sheet else None
-        return Done(cut.image.shape[1::-1], time.perf_counter()-start, _notes.list, cut.nobody, row)
+        return Done(cut.image.shape[1::-1], time.perf_counter()-start, _notes.list, cut.verdict, row)
 
 # %% ../nbs/product/cutout.ipynb #bfa5bd79
 @patch
@@ -311,7 +311,8 @@ def write(self:Cutting, job, cut, dpi):
 class Log:
     "Prints a line for each file, and counts"
     def __init__(self, total, stream=None):
-        self.total, self.stream, self.cut_out, self.failed, self.nobody = total, stream or sys.stdout, 0, 0, 0
+        self.total, self.stream, self.cut_out, self.failed = total, stream or sys.stdout, 0, 0
+        self.names = dict(found=[], unsure=[], nobody=[])   # by verdict
         self.bar = progress(total=total, disable=total < 20, leave=True, delay=0)
 
     @property
@@ -330,7 +331,7 @@ class Log:
 
     def success(self, job, done):
         self.cut_out += 1
-        self.nobody += done.nobody
+        self.names[done.verdict].append(job.name)
         results = [shown_name(path.name) for path in job.targets.values()][:1]
         notes = [f'({note})' for note in done.notes]
         size, seconds = '×'.join(map(str, done.size)), f'{done.seconds:.2f} s'
@@ -459,19 +460,22 @@ def plan(words, out:Out, suffixes, recursive, trimap_in, sheet, bg)->tuple:
     return jobs, sheets, skipped
 
 # %% ../nbs/product/cutout.ipynb #6ce8c3ce
+def _listed(names): return f'{", ".join(names[:10])}{", …" if len(names) > 10 else ""}'
+
 def _counted(skipped):
     "'5 files and 1 folder skipped: a.txt (not an image), …'"
     folders = sum(Path(path).is_dir() for path, _ in skipped)
     kinds = [f'{n} {kind}{"s"*(n > 1)}' for n, kind in ((len(skipped)-folders, 'file'), (folders, 'folder')) if n]
-    named = [f'{shown_name(path.name)} ({reason})' for path, reason in skipped[:10]]
-    return f'{" and ".join(kinds)} skipped: {", ".join(named)}{", …" if len(skipped) > 10 else ""}'
+    named = [f'{shown_name(path.name)} ({reason})' for path, reason in skipped]
+    return f'{" and ".join(kinds)} skipped: {_listed(named)}'
 
 def summary_line(log, seconds, where, done_before, skipped)->str:
     "What the last line says"
     rate = log.cut_out/max(seconds, 1e-9)
     parts = [f'{log.cut_out} of {log.total} cut out in {seconds:.1f} s, {rate:.1f} images a second, in {where}']
     if log.failed: parts.append(f'{log.failed} failed, named above')
-    if log.nobody: parts.append(f'nobody found in {log.nobody}')
+    for verdict, text in dict(unsure='unsure', nobody='with nobody').items():
+        if names := log.names[verdict]: parts.append(f'{len(names)} {text}: {_listed(names)}')
     if done_before: parts.append(f'{done_before} done before')
     if skipped: parts.append(_counted(skipped))
     return '; '.join(parts)

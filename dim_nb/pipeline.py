@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'ONE_PASS', 'Cutout', 'in_tiles', 'TorchNets', 'PortraitMatter', 'torch_cuda', 'Drawn', 'Predicted',
-           'add_detail', 'Clock']
+           'add_detail', 'Clock', 'merged']
 
 # %% ../nbs/product/pipeline.ipynb #b1ddc315
 import copy, importlib.util, os, shutil, sys, time, warnings
@@ -21,6 +21,7 @@ from .labels import foreground_colours
 from .guided import guide_coefficients
 from .hub import fetch_weights, push_weights
 from .onnx import GRAPHS, OnnxNets, cuda_runtime
+from .looks import FOUND, NOBODY, Look, Seen, find_people
 
 # %% ../nbs/product/pipeline.ipynb #290a3a62
 @dataclass
@@ -32,9 +33,25 @@ class Cutout:
     alpha: np.ndarray       # HxW float32 0..1, the refined alpha
     foreground: np.ndarray  # HxWx3 uint8, the person's own colours
     times: dict = field(default_factory=dict)  # seconds that each stage took
+    certainty: float = 1.   # 0..1, that somebody is there
+    looks: int = 1          # Places that were looked at closely
+    turn: int = 0           # Quarter turns (as `np.rot90` counts them) that it took to see the person upright
 
     @property
     def nobody(self): return not self.alpha.any()
+
+    @property
+    def verdict(self):
+        "'found', 'unsure' or 'nobody'"
+        return 'nobody' if self.nobody else 'found' if self.certainty >= FOUND else 'unsure'
+
+    @property
+    def doubts(self):
+        "What a user should be told"
+        side = 'this picture seems to lie on its side or head: it was looked at turned'
+        said = dict(nobody='nobody found in this picture: its alpha is empty',
+                    unsure=f'unsure whether this is a person (certainty {self.certainty:.2f}): look at the result')
+        return [side]*bool(self.turn) + [said[o] for o in [self.verdict] if o in said]
 
     @property
     def rgba(self):
@@ -137,10 +154,10 @@ class TorchNets:
 
 # %% ../nbs/product/pipeline.ipynb #c192808d
 @patch
-def trimap_probs(self:TorchNets, image:np.ndarray)->np.ndarray:
+def trimap_probs(self:TorchNets, image:np.ndarray, size:int=224)->np.ndarray:
     "HxWx3 uint8 → hxwx3 float32 at the network's size: probability of background, unknown, foreground"
     from dim_nb.trimap_net import trimap_probs
-    with self.predicting(): return trimap_probs(self.trimap_net, image)
+    with self.predicting(): return trimap_probs(self.trimap_net, image, size)
 
 @patch
 def rough_alpha(self:TorchNets, image:np.ndarray, trimap:np.ndarray)->np.ndarray:
@@ -364,16 +381,13 @@ def add_detail(
 
 # %% ../nbs/product/pipeline.ipynb #9b4c4b28
 class Clock:
-    "Seconds of each stage"
-    def __init__(self): self.times = {}
+    "Seconds of each stage, over all looks"
+    def __init__(self): self.times = dict.fromkeys(('trimap', 'matting', 'refinement', 'detail', 'foreground'), 0.)
     @contextmanager
     def __call__(self, stage):
         start = time.perf_counter()
         yield
-        self.times[stage] = time.perf_counter()-start
-
-@patch
-def predict_trimap(self:PortraitMatter, small): return Predicted(self.nets.trimap_probs(small), small.shape[:2])
+        self.times[stage] += time.perf_counter()-start
 
 @patch
 def full_size(self:PortraitMatter, rough, alpha, rgb, small, known):
@@ -383,24 +397,51 @@ def full_size(self:PortraitMatter, rough, alpha, rgb, small, known):
     if small.size < rgb.size and alpha.any(): add_detail(large, rgb, small, alpha, known.wants_detail(alpha))
     return known.settle_full(_back(rough, size)), known.settle_full(large)
 
+# %% ../nbs/product/pipeline.ipynb #7a10c0de
+@patch
+def obey(self:PortraitMatter, rgb)->Seen:
+    "With a drawn trimap there is nothing to look for"
+    box = tuple(slice(0, n) for n in rgb.shape[:2])
+    return Seen(None, [Look(box, resize_to(rgb, work_size(*rgb.shape[:2], self.size)), None)], 1.)
+
+@patch
+def cut_look(self:PortraitMatter, rgb, look, drawn, clock)->tuple:
+    "Trimap, rough alpha and alpha of one look, at the photograph's size; empty alphas where nobody is"
+    size = look.small.shape[:2]
+    known = Predicted(look.probs, size) if drawn is None else Drawn(drawn, size)
+    with clock('matting'): rough = self.matte(look.small, known.trimap)
+    with clock('refinement'): alpha = known.settle(self.refine(look.small, known.settle(rough)))
+    if known.nobody(alpha): rough, alpha = np.zeros_like(rough), np.zeros_like(alpha)
+    with clock('detail'): rough, alpha = self.full_size(rough, alpha, rgb[look.box], look.small, known)
+    return known.full_size(look.shape), rough, alpha
+
+def merged(seen:Seen, layers, shape)->list: # [HxW trimap, HxW rough alpha, HxW alpha]
+    "What the looks have made, on one picture; where two overlap, the larger value"
+    if len(layers) == 1 and layers[0][0].shape == shape: return layers[0]
+    empty = np.zeros(shape, np.float32)
+    if not layers: return [Predicted(seen.first.probs, seen.first.small.shape[:2]).full_size(shape), empty, empty.copy()]
+    planes = [empty.astype(np.uint8), empty, empty.copy()]
+    for look, layer in zip(seen.looks, layers):
+        for plane, part in zip(planes, layer): np.maximum(plane[look.box], part, out=plane[look.box])
+    return planes
+
 # %% ../nbs/product/pipeline.ipynb #c7c0ec79
 @patch
 def __call__(self:PortraitMatter,
     image,       # Path, bytes, PIL image or array, as for `read_image`
     trimap=None, # A drawn one of the same size, as for `read_trimap`; None: predicted
 )->Cutout:
-    "Cut a person out; warns where nobody is found"
+    "Cut people out; warns where nobody is found, where that is unsure, and where the picture lies on its side"
     self.check_process()
     rgb, clock = read_image(image), Clock()
     drawn = None if trimap is None else read_trimap(trimap, size=rgb.shape[:2])
-    size = work_size(*rgb.shape[:2], self.size)
-    small = resize_to(rgb, size)
-    with clock('trimap'): known = self.predict_trimap(small) if drawn is None else Drawn(drawn, size)
-    with clock('matting'): rough = self.matte(small, known.trimap)
-    with clock('refinement'): alpha = known.settle(self.refine(small, known.settle(rough)))
-    if known.nobody(alpha):
-        warnings.warn('nobody found in this picture: its alpha is empty')
-        rough, alpha = np.zeros_like(rough), np.zeros_like(alpha)
-    with clock('detail'): rough, alpha = self.full_size(rough, alpha, rgb, small, known)
+    with clock('trimap'): seen = find_people(self.nets, rgb, self.size) if drawn is None else self.obey(rgb)
+    upright = np.ascontiguousarray(np.rot90(rgb, seen.turn))
+    layers = [self.cut_look(upright, look, drawn, clock) for look in seen.looks]
+    planes = merged(seen, layers, upright.shape[:2])
+    trimap, rough, alpha = (np.ascontiguousarray(np.rot90(o, -seen.turn)) for o in planes)
     with clock('foreground'): foreground = foreground_colours(rgb, alpha) if alpha.any() else rgb.copy()
-    return Cutout(rgb, known.full_size(rgb.shape[:2]), rough, alpha, foreground, clock.times)
+    certainty = seen.certainty if alpha.any() else min(seen.certainty, NOBODY)
+    cut = Cutout(rgb, trimap, rough, alpha, foreground, clock.times, certainty, len(layers), seen.turn)
+    for doubt in cut.doubts: warnings.warn(doubt)
+    return cut
