@@ -1,9 +1,12 @@
-"Small made-up pictures with known alphas, folders of them, and a matter that needs no networks: for the tests of judging."
+"Made pictures with known alphas, folders of them, groups of people, and a matter that needs no networks."
+from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
-from dim_nb.images import read_image, write_png
+from dim_nb.images import composite, cover, read_image, read_rgba, resize_to, write_png
+from dim_nb.labels import estimate_foreground
 from dim_nb.pipeline import Cutout
 
+DATA = Path(__file__).resolve().parent.parent/'data'
 SUBSETS = dict(a='plain', b='dark', c='lowcontrast', d='plain')
 
 class FakeMatter:
@@ -50,3 +53,15 @@ def make_set(d, trimaps=True, subsets=True, masks=False):
     if subsets:
         pd.DataFrame(SUBSETS.items(), columns=['stem', 'subset']).to_csv(d/'subsets.csv', index=False)
     return d
+
+def group(size, background, *people):
+    "Pocket portraits (name, middle 0..1, height in px, bottom 0..1) before a background without people: photo, alpha"
+    photo, alpha = cover(read_image(DATA/f'backgrounds/{background}.jpg'), size).copy(), np.zeros(size, np.float32)
+    for name, middle, height, bottom in people:
+        rgb, a = read_rgba(DATA/f'portraits/{name}.png')
+        small = (height, round(a.shape[1]*height/a.shape[0]))
+        top, left = round(bottom*size[0])-height, int(np.clip(middle*size[1]-small[1]/2, 0, size[1]-small[1]))
+        at, soft = np.s_[top:top+height, left:left+small[1]], resize_to(a, small)
+        photo[at] = composite(resize_to(estimate_foreground(rgb, a), small), photo[at], soft)
+        alpha[at] = np.maximum(alpha[at], soft)
+    return photo, alpha

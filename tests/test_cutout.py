@@ -389,7 +389,20 @@ def test_several_at_a_time_are_the_same(tmp_path, cli, real, photo):
 def test_the_device_is_said(tmp_path, cli, real, capsys):
     assert cli(picture(tmp_path/'a.png'), '--out', tmp_path/'out') == 0
     out = capsys.readouterr().out
-    assert 'ONNX Runtime on cpu' in out and 'nobody found in 1' in out
+    assert 'ONNX Runtime on cpu' in out and '1 with nobody: a.png' in out
+
+def test_the_unsure_and_the_empty_are_named(tmp_path, cli, monkeypatch, capsys):
+    class Doubtful(Quick):
+        def __call__(self, image, trimap=None):
+            cut = super().__call__(image, trimap)
+            cut.certainty = image[0, 0, 0]/255
+            if cut.certainty < .2: cut.alpha = cut.alpha*0
+            return cut
+    monkeypatch.setattr(cutout, '_load', lambda *args: Doubtful())
+    for name, colour in dict(sure=250, perhaps=130, empty=20, void=21).items(): picture(tmp_path/f'in/{name}.png', colour)
+    assert cli(tmp_path/'in', '--out', tmp_path/'out') == 0
+    out = capsys.readouterr().out
+    assert '4 of 4 cut out' in out and '1 unsure: perhaps.png' in out and '2 with nobody: empty.png, void.png' in out
 
 SLOW = '''
 import sys, time

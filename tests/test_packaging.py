@@ -11,7 +11,7 @@ BANNED = (
     'torch torchvision fastai timm safetensors pandas numba pymatting matplotlib scipy onnx nbdev IPython jupyter '
     'jupyterlab jupyter_client jupyter_core ipykernel ipywidgets'
 ).split()
-LIGHT = 'files images trimaps show labels guided onnx pipeline cutout'.split()
+LIGHT = 'files images trimaps show labels guided onnx looks pipeline cutout'.split()
 
 
 def settings():
