@@ -15,8 +15,9 @@ import cv2, numpy as np
 from .files import argument, command, write_atomic
 from .images import read_image, write_png
 from .trimaps import read_trimap
+from .onnx import session_threads
 from .pipeline import PortraitMatter, WEIGHTS
-from .peers import (allowed_threads, check_peers, load_peers, machine_record, onnx_peer, parse_onnx, set_threads,
+from .peers import (check_peers, load_peers, machine_record, onnx_peer, parse_onnx, set_threads,
                           timed, usage_error, weights_record)
 
 # %% ../nbs/product/bench.ipynb #c34c2965
@@ -354,6 +355,6 @@ def _run_bench(methods, todo, sizes, image, out, repeats, limit_s, weights):
         if out: write_bench(out, rows, sizes, weights)
     bench(methods, todo, image and str(Path(image).resolve()), repeats, limit_s, weights, say)
     print(bench_report(rows))
-    print(f'\n{allowed_threads()} of {os.cpu_count()} cores; seconds are medians after a warm-up; '
+    print(f'\n{session_threads()} of {os.cpu_count()} cores; seconds are medians after a warm-up; '
           '"start": until the networks are loaded; "MB more": what one photograph adds, at its peak')
     return 1 if any(r.get('failed') for r in rows) else 0

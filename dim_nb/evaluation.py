@@ -20,8 +20,9 @@ from .files import argument, command, file_sha256, image_files, progress, shown_
 from .images import ImageError, composite, read_alpha, read_image, resize_to, write_png
 from .trimaps import TRIMAP_UNKNOWN, alpha_to_trimap, read_trimap
 from .show import contact_sheet, error_picture
+from .onnx import session_threads
 from .pipeline import PortraitMatter, WEIGHTS
-from .peers import allowed_threads, load_peers, machine_record, set_threads, timed, usage_error, weights_record
+from .peers import load_peers, machine_record, set_threads, timed, usage_error, weights_record
 
 # %% ../nbs/product/evaluation.ipynb #46ebd962
 @dataclass(frozen=True)
@@ -708,7 +709,7 @@ def _finish(arguments, df, peers, matter, out):
     s, problems = summary(df), df.attrs['problems']
     name, _ = find_benchmark(arguments['data'])
     print(benchmark_report(name, s) if name else report(s))
-    print(f'\n{matter.device}, {allowed_threads()} of {os.cpu_count()} cores; '
+    print(f'\n{matter.device}, {session_threads()} of {os.cpu_count()} cores; '
           'seconds are medians and leave out reading files and loading networks')
     for text in problems: print(f'not scored: {text}', file=sys.stderr)
     if out:

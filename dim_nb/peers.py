@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ONNX_KNOWN', 'PEERS', 'Peer', 'package_version', 'classical_alpha', 'ClosedFormMatter', 'OnnxSettings', 'parse_onnx',
-           'allowed_threads', 'OnnxMatter', 'onnx_input', 'onnx_alpha', 'onnx_peer', 'check_peers', 'load_peers',
-           'timed', 'set_threads', 'machine_record', 'weights_record', 'usage_error']
+           'OnnxMatter', 'onnx_input', 'onnx_alpha', 'onnx_peer', 'check_peers', 'load_peers', 'timed', 'set_threads',
+           'machine_record', 'weights_record', 'usage_error']
 
 # %% ../nbs/product/peers.ipynb #036bc367
 import importlib.metadata, io, os, platform, sys, time, warnings
@@ -19,6 +19,7 @@ from .files import file_sha256
 from .images import read_image
 from .labels import foreground_colours
 from .trimaps import TRIMAP_BG, TRIMAP_FG, TRIMAP_UNKNOWN, read_trimap
+from .onnx import session_threads
 from .pipeline import Cutout
 
 # %% ../nbs/product/peers.ipynb #f653c5e4
@@ -155,12 +156,6 @@ def parse_onnx(
     return name, Path(file), OnnxSettings(**settings)
 
 # %% ../nbs/product/peers.ipynb #6dd9b1ce
-def allowed_threads():
-    "Threads that the libraries are allowed here: OMP_NUM_THREADS, else the cores that this process may use"
-    wanted = os.environ.get('OMP_NUM_THREADS', '')
-    if wanted.isdigit() and int(wanted): return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
 def _onnx_session(file, device='cpu'):
     "An onnxruntime session"
     try: import onnxruntime as ort
@@ -169,7 +164,7 @@ def _onnx_session(file, device='cpu'):
         raise ImportError(why) from None
     if not Path(file).is_file(): raise FileNotFoundError(f'{file}: no such file. Give the ONNX file of the model')
     options = ort.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, allowed_threads()
+    options.log_severity_level, options.intra_op_num_threads = 3, session_threads()
     providers = ['CPUExecutionProvider']
     if str(device) == 'cuda' and 'CUDAExecutionProvider' in ort.get_available_providers():
         providers.insert(0, 'CUDAExecutionProvider')
@@ -318,7 +313,7 @@ def machine_record()->dict: # python, system, machine, cpus, threads, versions
     packages = 'dim_nb torch numpy opencv-python pillow pymatting numba onnxruntime mediapipe'.split()
     versions = {name: package_version(name) for name in packages}
     return dict(python=platform.python_version(), system=platform.system(), machine=platform.machine(),
-                cpus=os.cpu_count(), threads=allowed_threads(), versions={k: v for k,v in versions.items() if v})
+                cpus=os.cpu_count(), threads=session_threads(), versions={k: v for k,v in versions.items() if v})
 
 def weights_record(
     folder, # With the weights

@@ -2,7 +2,8 @@
 import subprocess, sys
 from pathlib import Path
 import numpy as np, pytest
-from dim_nb.peers import (ClosedFormMatter, OnnxMatter, Peer, allowed_threads, check_peers, load_peers, machine_record,
+from dim_nb.onnx import session_threads
+from dim_nb.peers import (ClosedFormMatter, OnnxMatter, Peer, check_peers, load_peers, machine_record,
                           parse_onnx, set_threads, weights_record)
 from dim_nb.pipeline import Cutout
 from onnx_by_hand import tiny_onnx
@@ -96,11 +97,11 @@ def test_files_that_are_no_models(tmp_path):
 
 def test_threads_are_the_same_for_all(monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
-    assert allowed_threads() == 3 and machine_record()['threads'] == 3
+    assert session_threads() == 3 and machine_record()['threads'] == 3
     set_threads(1)
-    assert allowed_threads() == 1
+    assert session_threads() == 1
     monkeypatch.setenv('OMP_NUM_THREADS', 'many')
-    assert allowed_threads() >= 1
+    assert session_threads() >= 1
 
 def test_weights_are_known_by_their_sums(tmp_path):
     (tmp_path/'a.safetensors').write_bytes(b'x')
