@@ -68,11 +68,13 @@ def _grown(part, scale, shape):
     high = np.minimum([(y+h)*down+pad, (x+w)*along+pad], shape)
     return [int(low[0]), int(np.ceil(high[0])), int(low[1]), int(np.ceil(high[1]))]
 
+def _overlap(a, b): return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]
+
 def _joined(boxes):
     "Boxes without overlaps: those that overlap become one"
     done = []
     for box in boxes:
-        while hit := next((o for o in done if box[0] < o[1] and o[0] < box[1] and box[2] < o[3] and o[2] < box[3]), None):
+        while hit := next((o for o in done if _overlap(box, o)), None):
             done.remove(hit)
             box = [f(a, b) for f, a, b in zip((min,max,min,max), box, hit)]
         done.append(box)
@@ -99,7 +101,8 @@ def agreement(wide:Look, near:Look)->float: # IoU, 0..1
     def coarse(look): return look.probs[...,2]+look.probs[...,1]/2
     before, after = coarse(wide), coarse(near)
     scale = np.divide(before.shape, wide.shape)
-    (top, bottom), (left, right) = [((o.start-w.start)*k, (o.stop-w.start)*k) for o, w, k in zip(near.box, wide.box, scale)]
+    ends = [((o.start-w.start)*k, (o.stop-w.start)*k) for o, w, k in zip(near.box, wide.box, scale)]
+    (top, bottom), (left, right) = ends
     part = before[int(top):int(np.ceil(bottom)), int(left):int(np.ceil(right))]
     part = cv2.resize(part, after.shape[::-1], interpolation=cv2.INTER_LINEAR)
     a, b = part >= max(1e-6, min(.5, part.max()/2)), after >= .5

@@ -418,9 +418,8 @@ def cut_look(self:PortraitMatter, rgb, look, drawn, clock)->tuple:
 def merged(seen:Seen, layers, shape)->list: # [HxW trimap, HxW rough alpha, HxW alpha]
     "What the looks have made, on one picture; where two overlap, the larger value"
     if len(layers) == 1 and layers[0][0].shape == shape: return layers[0]
-    empty = np.zeros(shape, np.float32)
-    if not layers: return [Predicted(seen.first.probs, seen.first.small.shape[:2]).full_size(shape), empty, empty.copy()]
-    planes = [empty.astype(np.uint8), empty, empty.copy()]
+    planes = [np.zeros(shape, dtype) for dtype in (np.uint8, np.float32, np.float32)]
+    if not layers: planes[0] = Predicted(seen.first.probs, seen.first.small.shape[:2]).full_size(shape)
     for look, layer in zip(seen.looks, layers):
         for plane, part in zip(planes, layer): np.maximum(plane[look.box], part, out=plane[look.box])
     return planes
