@@ -5,7 +5,7 @@ import pandas as pd, pytest, torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parent.parent
-ENV = {**os.environ, 'PYTHONWARNINGS': 'ignore', 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '2'}
+ENV = {**os.environ, 'PYTHONWARNINGS': 'ignore', 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
 POCKET = ['--data', str(ROOT/'data'), '--size', '64', '--samples', '16', '--valid', '8', '--bs', '4', '--scratch', '--widths', '16,16,8,8']
 
 def command(*argv):
@@ -164,7 +164,7 @@ def launch(folder, processes, bs):
     (folder/'launched.py').write_text(LAUNCHED.format(log=str(folder/'log')))
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else []
     argv = ['matting', *POCKET, '--epochs', '2', '--bs', str(bs), '--out', str(folder/'run'), '--cache', str(folder/'cache')]
-    env = {**ENV, 'DIM_CACHE': str(folder/'checks'), 'OMP_NUM_THREADS': '1'}
+    env = {**ENV, 'DIM_CACHE': str(folder/'checks')}
     return subprocess.Popen([sys.executable, *launcher, str(folder/'launched.py'), *argv], cwd=ROOT, env=env, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
 
