@@ -7,13 +7,13 @@ __all__ = ['RESULTS', 'ATTEMPTS', 'ENGINES', 'COLUMNS', 'SPARK_SCHEMA', 'Cutter'
            'scale', 'dim_scale', 'cut_frames']
 
 # %% ../nbs/product/scale.ipynb #e8df0a98
-import argparse, glob, io, os, sys, time, warnings
+import glob, io, os, time, warnings
 from collections import Counter
 from pathlib import Path
 import cv2, numpy as np
 from PIL import Image
 from fastcore.basics import chunked, patch, store_attr
-from .files import find_images, progress, shown_name, write_atomic
+from .files import argument, command, find_images, progress, shown_name, write_atomic
 from .images import MAX_PIXELS, ImageError, read_image
 from .pipeline import PortraitMatter
 
@@ -43,12 +43,8 @@ def load(self:Cutter)->PortraitMatter:
     if self.matter is None:
         os.environ['OMP_NUM_THREADS'] = str(self.threads)
         cv2.setNumThreads(self.threads)
-        self.matter = PortraitMatter.load(
-    self.weights,
-    self.device,
-    backend=self.backend,
-    size=self.size,
-     threads=self.threads)
+        how = dict(backend=self.backend, size=self.size, threads=self.threads)
+        self.matter = PortraitMatter.load(self.weights, self.device, **how)
     return self.matter
 
 # %% ../nbs/product/scale.ipynb #daa54119
@@ -221,24 +217,6 @@ def scale(
     return rows
 
 # %% ../nbs/product/scale.ipynb #acb20702
-def _scale_parser():
-    p = argparse.ArgumentParser('dim_scale',
-        description='Cut out folders of any size, on as many workers as there are; start again to go on.',
-        epilog='Exit status: 0 every input was cut out, 1 some failed (the manifest names each), 2 wrong arguments.')
-    add = p.add_argument
-    add('--in', dest='source', required=True, help='folder with all below it, pattern, or text file with a path a line')
-    add('--out', required=True, help='folder for the results: the tree of the input, and manifest.parquet')
-    add('--engine', choices=ENGINES, default='local',
-        help='local: in this process; ray: on Ray, here or where RAY_ADDRESS says (local)')
-    add('--workers', type=int, default=2, help='processes of the ray engine (2)')
-    add('--threads', type=int, default=1, help='threads of each worker (1)')
-    add('--batch', type=int, default=16, help='pictures that a worker takes at a time (16)')
-    add('--size', type=int, default=640, help='largest long side at which the networks work, px (640)')
-    add('--device', choices=('cpu','cuda'), default='cpu')
-    add('--backend', choices=('onnx','torch'), help='what runs the networks; chosen by default')
-    add('--weights', help='folder with weights of your own')
-    return p
-
 def _summary(rows, seconds, out):
     "What the command says at the end"
     failed = Counter(r['reason'] for r in rows.values() if r['error'])
@@ -247,22 +225,27 @@ def _summary(rows, seconds, out):
     return lines + [f'{n} failed: {reason}' for reason,n in failed.most_common()]
 
 # %% ../nbs/product/scale.ipynb #5652fd5b
-def dim_scale(argv=None):
-    "Command: cut out folders of any size"
-    argv = [('--' + a[2:].replace('-', '_')) if a.startswith('--')
-             and '=' not in a else a for a in (argv or sys.argv[1:])]
-    p = _scale_parser()
-    a = vars(p.parse_args(argv))
-    for k in ('workers','threads','batch'):
-        if a[k] < 1:
-            p.error(f'--{k} {a[k]}: 1 or more is needed')
+@command(statuses={ValueError: 2, FileNotFoundError: 2, ImportError: 2})
+def dim_scale(
+    in_:str=None,      # --in: folder with all below it, pattern, or text file with a path a line
+    out:str=None,      # Folder for the results: the tree of the input, and manifest.parquet
+    engine:argument('local: this process; ray: Ray, here or where RAY_ADDRESS says', choices=list(ENGINES))='local',
+    workers:int=2,     # Processes of the ray engine
+    threads:int=1,     # Threads of each worker
+    batch:int=16,      # Pictures that a worker takes at a time
+    size:int=640,      # Largest long side at which the networks work, px
+    device:argument('What runs the networks', choices=['cpu','cuda'])='cpu',
+    backend:argument('How it runs them; chosen by default', choices=['onnx','torch'])=None,
+    weights:str=None,  # Folder with weights of your own
+)->int:                # The exit status
+    "Cut out folders of any size; start again to go on. Exit status: 0 all done, 1 some failed, 2 wrong arguments"
+    if not (in_ and out): raise ValueError('--in and --out are needed')
+    for name,value in dict(workers=workers, threads=threads, batch=batch).items():
+        if value < 1: raise ValueError(f'--{name} {value}: 1 or more is needed')
     start = time.time()
-    try:
-        rows = scale(**a)
-    except (ValueError, FileNotFoundError, ImportError) as e:
-        p.error(str(e))
-    for line in _summary(rows, time.time()-start, a['out']):
-        print(line)
+    how = dict(threads=threads, size=size, device=device, backend=backend, weights=weights)
+    rows = scale(in_, out, engine, workers, batch, **how)
+    print(*_summary(rows, time.time()-start, out), sep='\n')
     return int(any(r['error'] for r in rows.values()))
 
 # %% ../nbs/product/scale.ipynb #6df45325

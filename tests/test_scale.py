@@ -61,15 +61,8 @@ def n_done(out): return sum(1 for _ in out.rglob('*.png'))
 
 def test_targets_depend_on_their_folder_alone():
     files = [Path('in')/o for o in ('a.jpg', 'A.webp', 'b/a.jpg', 'b/c.png')]
-    assert [
-    str(o) for o in plan_targets(
-        files,
-        'in',
-        'out')] == [
-            'out/a.jpg.png',
-            'out/A.webp.png',
-            'out/b/a.png',
-             'out/b/c.png']
+    made = [str(o) for o in plan_targets(files, 'in', 'out')]
+    assert made == ['out/a.jpg.png', 'out/A.webp.png', 'out/b/a.png', 'out/b/c.png']
 
 def test_inputs(photos, tmp_path):
     assert len(list_inputs(photos)[0]) >= 288
@@ -115,7 +108,7 @@ def test_a_worker_is_killed(photos, tmp_path):
 def test_the_driver_is_killed(photos, tmp_path):
     pytest.importorskip('ray')
     out = tmp_path/'out'
-    command = [sys.executable, '-W', 'ignore', '-c', 'import sys; from dim_nb.scale import dim_scale; sys.exit(dim_scale(sys.argv[1:]))',
+    command = [sys.executable, '-W', 'ignore', '-c', 'import sys; from dim_nb.scale import dim_scale; sys.exit(dim_scale())',
                '--in', str(photos), '--out', str(out), '--engine', 'ray', '--batch', '8', '--size', str(SIZE)]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: n_done(out) > 80 or first.poll() is not None)
@@ -131,10 +124,13 @@ def test_the_driver_is_killed(photos, tmp_path):
     table = pd.read_parquet(out/'manifest.parquet')
     check(photos, out, {r['target']: r for r in table.to_dict('records')})
 
-def test_arguments(tmp_path):
+def test_arguments(tmp_path, monkeypatch, capsys):
     from dim_nb.scale import dim_scale
-    for argv in (['--in', str(tmp_path/'no'), '--out', str(tmp_path/'o')],
-                 ['--in', '.', '--out', 'o', '--workers', '0'], ['--out', 'o']):
-        with pytest.raises(SystemExit) as e:
-            dim_scale(argv)
-        assert e.value.code == 2
+    for words, said in ((['--in', str(tmp_path/'no'), '--out', str(tmp_path/'o')], 'no such folder'),
+                        (['--in', '.', '--out', 'o', '--workers', '0'], '--workers 0'), (['--out', 'o'], '--in and --out')):
+        monkeypatch.setattr(sys, 'argv', ['dim_scale', *words])
+        assert dim_scale() == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setattr(sys, 'argv', ['dim_scale', '--in', '.', '--out', 'o', '--engine', 'spark'])
+    with pytest.raises(SystemExit) as e: dim_scale()
+    assert e.value.code == 2
