@@ -135,7 +135,10 @@ def list_inputs(
         files, skipped = find_images(path, recursive=True)
         return files, path, skipped
     if path.is_file():
-        found = [Path(o) for o in path.read_text(encoding='utf-8').splitlines() if o.strip()]
+        try: lines = path.read_text(encoding='utf-8').splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f'{shown_name(path)}: no list of pictures; for one picture, use dim_cutout') from None
+        found = [Path(o) for o in lines if o.strip()]
     else:
         found = [Path(o) for o in sorted(glob.glob(str(source), recursive=True))]
     if not found:

@@ -238,5 +238,5 @@ def test_its_folder_is_taken_everywhere(whole, tmp_path):
         export_onnx(own)
         assert abs(PortraitMatter.load(own, 'cpu', 'onnx', size=160)(face).rough - rough).mean() < .01
         assert dim_cutout([str(face)], str(tmp_path/'cut'), weights=str(own), size=160) == 0
-        (row,) = scale(str(face), tmp_path/'scaled', weights=str(own), size=160).values()
+        (row,) = scale(str(face.with_suffix('.p*')), tmp_path/'scaled', weights=str(own), size=160).values()
         assert not row['error']
