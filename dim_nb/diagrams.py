@@ -114,12 +114,12 @@ def draw_unet(
     for k,c in enumerate(('#f4cccc', '#d9ead3', '#cfe2f3', '#d9d9d9')[:3+extra]):
         _bars(ax, [.75+.16*k], [2.1], [''], c)
     ax.text(.95, .3, 'R G B + trimap' if extra else 'R G B', ha='center', va='top', fontsize=7.5, color=INK)
-    for k,x in enumerate(up):
+    for k,x in enumerate(up[:len(widths)]):
         a, h = down[5-k-1] if k < 4 else 1.25, heights[4-k]
         _arrow(ax, (a+.14, 1.45+h/2-.08), (x-.14, 1.45+h/2-.08), style=':')
     if extra:
         ax.text(1.75, 2.85, 'weights of the fourth channel start at 0', fontsize=7.5, va='top', color=INK)
-    _arrow(ax, (up[-1]+.14, 1.45), (8.2, 1.45))
+    _arrow(ax, (up[len(widths)-1]+.14, 1.45), (8.2, 1.45))
     made = 'α' if extra else 'p(background)\np(unknown)\np(foreground)'
     ax.text(8.25, 1.45, made, va='center', fontsize=8, color=INK)
     return _finished(fig)
@@ -132,7 +132,7 @@ def draw_refinement():
     guide = Box(3., .6, 1.7, .6, 'guided filter', 'α follows the colours')
     convs = Box(5.3, 1.8, 2., .6, '4 convolutions 3×3', 'at full size, no pooling', LIT)
     out = Box(8., .6, 1.7, .6, 'refined α', '', 'white')
-    plus = Box(5.75, .6, 2.3, .6, 'rough + share · (guided − rough)', '+ correction')
+    plus = Box(5.75, .6, 2.6, .6, 'rough + share · (guided − rough)', '+ correction')
     for b in (photo, rough, guide, convs, plus, out): _draw(ax, b)
     _arrow(ax, photo.right, convs.left)
     _arrow(ax, photo.bottom, (guide.x-.4, guide.top[1]))

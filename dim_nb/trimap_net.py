@@ -27,7 +27,7 @@ def trimap_unet(
 # %% ../nbs/02_trimap_unet.ipynb #e02e640e
 class TrimapLoss(CrossEntropyLossFlat):
     "Cross-entropy with a weight for each class: a missed unknown one costs more, as it cannot be repaired later"
-    def __init__(self, weights=(1.,2.,1.)): super().__init__(axis=1, weight=torch.tensor(weights))
+    def __init__(self, weights=(1.,2.,1.)): super().__init__(axis=1, weight=torch.tensor(weights, dtype=torch.float))
     def decodes(self, x): return Trimap(x.argmax(1))
 
 # %% ../nbs/02_trimap_unet.ipynb #994c99eb
