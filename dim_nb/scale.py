@@ -142,7 +142,7 @@ def list_inputs(
     else:
         found = [Path(o) for o in sorted(glob.glob(str(source), recursive=True))]
     if not found:
-        raise ValueError(f'{shown_name(source)}: neither a folder nor a list of pictures, and no picture matches it')
+        raise ValueError(f'{shown_name(source)}: no such folder, no list of pictures, and no picture matches it')
     root = Path(os.path.commonpath([f.absolute().parent for f in found]))
     return [f.absolute() for f in found if not f.is_dir()], root, []
 
