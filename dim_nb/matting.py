@@ -11,6 +11,7 @@ import cv2, numpy as np, torch
 import torch.nn.functional as F
 from torch import nn
 from fastai.callback.core import Callback
+from fastai.torch_core import maybe_gather
 from fastcore.basics import patch, store_attr
 from .images import composite
 from .tensors import Alpha, to_array, to_tensor
@@ -48,8 +49,8 @@ def _distance(a, b, eps=1e-6):
     return ((a.float()-b.float())**2 + eps**2).sqrt()
 
 def _mean(d, w):
-    "Weighted mean; 0 where no pixel counts"
-    return (d*w).sum() / w.expand_as(d).sum().clamp(min=1e-6)
+    "Weighted mean; 0 where no pixel counts. Of several processes: such that the mean of theirs is that of all pixels"
+    return (d*w).sum() / maybe_gather(w.expand_as(d).sum()).clamp(min=1e-6)
 
 def alpha_loss(
     pred,     # Bx1xHxW predicted alpha

@@ -185,10 +185,9 @@ def test_two_processes_are_one_with_the_batch_doubled(tmp_path):
     assert said.count('going on after epoch 1 of 2') == said.count('epoch 1  ') == said.count('wrote run/matting') == 1, said
     a, b = (load_file(d/'run/best.safetensors') for d in (one, two))
     assert a.keys() == b.keys()
-    # rounding, which Adam enlarges where a gradient is next to nothing; other samples would be 1e-3 apart everywhere
-    for k in a: assert (a[k].float()-b[k].float()).abs().mean() < 3e-5, k
+    for k in a: torch.testing.assert_close(a[k], b[k], rtol=1e-4, atol=1e-5)
     h = [pd.read_csv(d/'run/history.csv').drop(columns='seconds') for d in (one, two)]
-    pd.testing.assert_frame_equal(*h, rtol=1e-3)
+    pd.testing.assert_frame_equal(*h, rtol=1e-4)
     assert torch.load(two/'run/last.pt', weights_only=True)['epoch'] == 2
     written = [line.split(' ', 1) for line in (two/'log').read_text().splitlines()]
     assert {rank for rank, _ in written} == {'0'}
