@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'MOST', 'CLOSER', 'NEAREST', 'LARGER', 'LONG', 'WINDOW', 'WINDOWS', 'SURE', 'TURN', 'NOBODY', 'FOUND',
-           'person_parts', 'decided', 'Look', 'look_at', 'closer_boxes', 'is_closer', 'agreement', 'look_closer',
-           'long_look', 'best_turn', 'Seen', 'find_people']
+           'coarse_alpha', 'person_parts', 'decided', 'Look', 'place', 'look_at', 'closer_boxes', 'is_closer',
+           'agreement', 'look_closer', 'long_look', 'best_turn', 'Seen', 'find_people']
 
 # %% ../nbs/product/looks.ipynb #k80e92cd
 from dataclasses import dataclass
@@ -13,12 +13,16 @@ import cv2, numpy as np
 from .images import resize_to, work_size
 
 # %% ../nbs/product/looks.ipynb #k27d68d2
+def coarse_alpha(probs):
+    "How much of each pixel is person, as far as the trimap network can tell: p(foreground) + ½ p(unknown)"
+    return probs[...,2]+probs[...,1]/2
+
 def person_parts(
     probs:np.ndarray,  # hxwx3 float32, from `trimap_probs`
     least:float=.5,    # Coarse alpha from which a pixel counts
 )->list:               # [(weight, x, y, width, height, HxW bool), …], the heaviest first
     "The connected parts of the coarse alpha"
-    coarse = probs[...,2]+probs[...,1]/2
+    coarse = coarse_alpha(probs)
     n, labels, stats, _ = cv2.connectedComponentsWithStats((coarse >= least).astype(np.uint8), connectivity=8)
     weights = np.bincount(labels.ravel(), coarse.ravel(), n)
     order = [i for i in np.argsort(-weights, kind='stable') if i]   # 0 is what does not count
@@ -35,13 +39,23 @@ class Look:
     "A place in a picture, and what the trimap network sees there"
     box: tuple          # Slices of rows and columns
     small: np.ndarray   # hxwx3 uint8, that part at the networks' size
-    probs: np.ndarray   # From `trimap_probs`
+    probs: np.ndarray   # From `trimap_probs`; None: not looked at
     agreed: float = 1.  # With the look before it, 0..1
 
     @property
     def shape(self): return tuple(o.stop-o.start for o in self.box)
     @property
     def certainty(self): return float(self.agreed*cv2.blur(self.probs[...,2], (5,5)).max())
+
+def place(
+    image:np.ndarray,  # HxWx3 uint8
+    box:tuple=None,    # Slices of rows and columns; None: everything
+    size:int=640,      # Largest long side at which the networks work, px
+)->Look:
+    "A part of the picture at the networks' size, not looked at yet"
+    box = box or tuple(slice(0, n) for n in image.shape[:2])
+    part = image[box]
+    return Look(box, resize_to(part, work_size(*part.shape[:2], size)), None)
 
 def look_at(
     nets,              # `OnnxNets` or `TorchNets`
@@ -50,10 +64,9 @@ def look_at(
     size:int=640,      # Largest long side at which the networks work, px
 )->Look:
     "One look at a part of the picture"
-    box = box or tuple(slice(0, n) for n in image.shape[:2])
-    part = image[box]
-    small = resize_to(part, work_size(*part.shape[:2], size))
-    return Look(box, small, nets.trimap_probs(small))
+    look = place(image, box, size)
+    look.probs = nets.trimap_probs(look.small)
+    return look
 
 # %% ../nbs/product/looks.ipynb #kb4cbab6
 MARGIN, MOST = .35, 3     # around a part, of its longer side; parts that are looked at
@@ -85,7 +98,7 @@ def closer_boxes(
     look:Look,
 )->list: # Boxes (slices of rows and columns) within the photograph
     "Where a closer look is worth it"
-    coarse = look.probs[...,2]+look.probs[...,1]/2
+    coarse = coarse_alpha(look.probs)
     parts = person_parts(look.probs, min(.5, coarse.max()/2))[:MOST]
     scale = np.divide(look.shape, coarse.shape)
     boxes = _joined([_grown(part, scale, look.shape) for part in parts])
@@ -98,8 +111,7 @@ def is_closer(box, look): return max(o.stop-o.start for o in box) <= CLOSER*max(
 # %% ../nbs/product/looks.ipynb #k6781063
 def agreement(wide:Look, near:Look)->float: # IoU, 0..1
     "How far the person in a closer look is the one that the wider look saw there"
-    def coarse(look): return look.probs[...,2]+look.probs[...,1]/2
-    before, after = coarse(wide), coarse(near)
+    before, after = coarse_alpha(wide.probs), coarse_alpha(near.probs)
     scale = np.divide(before.shape, wide.shape)
     ends = [((o.start-w.start)*k, (o.stop-w.start)*k) for o, w, k in zip(near.box, wide.box, scale)]
     (top, bottom), (left, right) = ends
@@ -143,7 +155,7 @@ def long_look(nets, image:np.ndarray, size:int=640)->Look:
         weight = _hat(at.stop-at.start)[:,None]
         total[:,at] += np.dstack([seen*weight, np.broadcast_to(weight, seen.shape[:2]+(1,))])
     probs = total[...,:3]/total[...,3:].clip(1e-6)
-    whole = look_at(nets, image, size=size)
+    whole = place(image, size=size)
     whole.probs = np.ascontiguousarray(probs.swapaxes(0,1) if upright else probs)
     return whole
 

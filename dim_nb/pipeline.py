@@ -14,14 +14,14 @@ from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from .images import composite, cover, read_image, resize_to, row_strips, to_byte, work_size
+from .images import composite, cover, read_image, resize_to, row_strips, to_byte
 from .trimaps import (TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, read_trimap, settle_known,
     shrink_trimap, sure_known)
 from .labels import foreground_colours
 from .guided import guide_coefficients
 from .hub import fetch_weights, push_weights
 from .onnx import GRAPHS, OnnxNets, cuda_runtime
-from .looks import FOUND, NOBODY, Look, Seen, find_people
+from .looks import FOUND, NOBODY, Seen, find_people, place
 
 # %% ../nbs/product/pipeline.ipynb #290a3a62
 @dataclass
@@ -401,8 +401,7 @@ def full_size(self:PortraitMatter, rough, alpha, rgb, small, known):
 @patch
 def obey(self:PortraitMatter, rgb)->Seen:
     "With a drawn trimap there is nothing to look for"
-    box = tuple(slice(0, n) for n in rgb.shape[:2])
-    return Seen(None, [Look(box, resize_to(rgb, work_size(*rgb.shape[:2], self.size)), None)], 1.)
+    return Seen(None, [place(rgb, size=self.size)], 1.)
 
 @patch
 def cut_look(self:PortraitMatter, rgb, look, drawn, clock)->tuple:
