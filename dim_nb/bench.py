@@ -116,7 +116,7 @@ class BenchJob:
 def _tiny(picture, side=96):
     return None if picture is None else cv2.resize(picture, (side,side), interpolation=cv2.INTER_NEAREST)
 
-def _repeats(job, seconds):
+def _rounds(job, seconds):
     "How often a method is run once more that took so many seconds"
     return job.repeats or (0 if seconds > 60 else 3 if seconds > 4 else 7)
 
@@ -134,7 +134,7 @@ def run_job(
     before = memory_now()
     runs = [run(image, trimap)]
     peak = memory_peak()
-    again = _repeats(job, runs[0]['whole'])
+    again = _rounds(job, runs[0]['whole'])
     if again: runs = [run(image, trimap) for _ in range(again)]
     medians = {k: float(np.median([r[k] for r in runs])) for k in runs[0]}
     return dict(medians, start_s=start_s, repeats=len(runs), growth_mb=peak-before, total_mb=peak, **_gpu_memory())
@@ -153,7 +153,7 @@ def _worker():
     job = BenchJob(**dict(given, method=BenchMethod(**given['method'])))
     print('RESULT ' + json.dumps(run_job(job, started)))
 
-def _why(done):
+def _last_words(done):
     "Why a process gave no result"
     if done.returncode in (-9, 137): return 'ran out of memory'
     return (done.stderr.strip().splitlines() or [f'exit status {done.returncode}'])[-1][:160]
@@ -172,7 +172,7 @@ def run_in_process(
     except subprocess.TimeoutExpired: return dict(skipped=f'took longer than {limit_s/60:.0f} min')
     results = [line[7:] for line in done.stdout.splitlines() if line.startswith('RESULT ')]
     if done.returncode == 0 and results: return json.loads(results[-1])
-    return dict(skipped=_why(done), failed=True)
+    return dict(skipped=_last_words(done), failed=True)
 
 # %% ../nbs/product/bench.ipynb #d1c4155b
 def foresee(

@@ -122,13 +122,13 @@ def plan_inputs(
     return list(jobs.values()), skipped
 
 # %% ../nbs/product/cutout.ipynb #4e3fcf54
-def _names(job):
+def _own_files(job):
     "What a job's results may be called, the first choice first"
     if job.source == STDIN: return [job.stem]
     return [job.stem, job.full_name, f'{job.source.absolute().parent.name}_{job.full_name}']
 
 def _targets(job, level, out, suffixes):
-    names = _names(job)
+    names = _own_files(job)
     name = names[min(level, len(names)-1)]
     return {suffix: out/job.below/f'{name}{suffix}.png' for suffix in suffixes}
 

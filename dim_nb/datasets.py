@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAME_PICTURE', 'DATASETS', 'Row', 'BANDS', 'person_key', 'MattingItem', 'MissingDataset', 'Dataset', 'dataset_key',
-           'data_dir', 'Look', 'check_workers', 'in_processes', 'left_out_table', 'aisegment_pairs',
+           'data_dir', 'FileCheck', 'check_workers', 'in_processes', 'left_out_table', 'aisegment_pairs',
            'aisegment_download', 'report_counts', 'folder_pairs', 'pair_dataset', 'cutouts', 'backgrounds',
            'matting_items', 'split_key', 'split_items', 'Sources', 'composition_sources', 'data_fingerprint',
            'celeba_sample', 'celeba_faces']
@@ -169,7 +169,7 @@ def _walk(top):
     return tree.files, tree.bad
 
 # %% ../nbs/toolbox/datasets.ipynb #ncad92c3
-class Look(namedtuple('Look', 'reason detail width height')):
+class FileCheck(namedtuple('FileCheck', 'reason detail width height')):
     "What one look at a file has told; `reason` is '' if it is usable"
     @property
     def size(self): return self.width, self.height
@@ -208,14 +208,14 @@ _FAULTS = dict(photo=lambda pixels: ('', ''), alpha=_alpha_fault, cutout=_cutout
 
 # %% ../nbs/toolbox/datasets.ipynb #n0f967d0
 def _probe(path, kind):
-    "The `Look` at one file; kind: 'photo', 'alpha' or 'cutout'"
+    "The `FileCheck` at one file; kind: 'photo', 'alpha' or 'cutout'"
     try:
-        if not os.path.getsize(path): return Look('empty file', '0 bytes', 0, 0)
+        if not os.path.getsize(path): return FileCheck('empty file', '0 bytes', 0, 0)
         pixels, _ = read_pixels(path)
-    except ImageError as e: return Look(*_why(e, path), 0, 0)
-    except OSError as e: return Look(*_os_error(e), 0, 0)
+    except ImageError as e: return FileCheck(*_why(e, path), 0, 0)
+    except OSError as e: return FileCheck(*_os_error(e), 0, 0)
     height, width = pixels.shape[:2]
-    return Look(*_FAULTS[kind](pixels), width, height)
+    return FileCheck(*_FAULTS[kind](pixels), width, height)
 
 # %% ../nbs/toolbox/datasets.ipynb #n73d3352
 def check_workers(workers):
@@ -269,7 +269,7 @@ class _Memory:
     def __init__(self, file, stamps):   # stamps: {path: [size, time of change, kind]}
         self.file, self.stamps = file, stamps
         kept = self.load()
-        self.looks = {p: Look(*kept[p][3:]) for p in stamps if kept.get(p, [])[:3] == stamps[p]}
+        self.looks = {p: FileCheck(*kept[p][3:]) for p in stamps if kept.get(p, [])[:3] == stamps[p]}
 
     def load(self):
         try: kept = json.loads(self.file.read_text())
@@ -289,12 +289,12 @@ def _examine(
     workers=None,       # Processes; None: one per core, 0: this one
     cache=None,         # Folder for what was seen; None: `cache_dir`
     progress=True,      # Show a progress bar
-):                      # {path: `Look`}
+):                      # {path: `FileCheck`}
     "Look at what is new or changed since the last time"
     workers = check_workers(workers)
     stamps = {p: [st.st_size, st.st_mtime_ns, kind] for p,(st,kind) in files.items()}
     memory = _Memory(_memory_file(root, cache), stamps)
-    closed = Look('no read permission', 'its mode lets nobody read it', 0, 0)   # a superuser gets what all get
+    closed = FileCheck('no read permission', 'its mode lets nobody read it', 0, 0)   # a superuser gets what all get
     memory.looks |= {p: closed for p,(st,_) in files.items() if not st.st_mode & 0o444}
     todo = [(p, kind) for p,(_,kind) in files.items() if p not in memory.looks]
     if todo: _look_at(todo, memory, workers, progress)
@@ -311,7 +311,7 @@ def _look_at(todo, memory, workers, progress):
     finally: memory.save()
 
 # %% ../nbs/toolbox/datasets.ipynb #nfec50f4
-def _damaged(paths, looks):
+def _damaged_rows(paths, looks):
     damaged = [(p, looks[p]) for p in paths if looks[p].reason]
     return [Row(p, look.reason, look.detail) for p,look in damaged]
 
@@ -337,7 +337,7 @@ def _unequal(photo, matte, looks):
 def _couple(photos, mattes, looks):
     "Of the files that bear one name: ([the pair], or nothing; rows of the rest)"
     good_photos, good_mattes = ([p for p in paths if not looks[p].reason] for paths in (photos, mattes))
-    rows = _damaged(photos+mattes, looks) + _duplicates(good_photos) + _duplicates(good_mattes)
+    rows = _damaged_rows(photos+mattes, looks) + _duplicates(good_photos) + _duplicates(good_mattes)
     if good_photos and good_mattes:
         photo, matte = good_photos[0], good_mattes[0]
         if looks[photo].size == looks[matte].size: return [(Path(photo), Path(matte))], rows
@@ -538,7 +538,7 @@ def _folder(folder, kind, **kw):
     found, rows = _walk(folder)
     looks = _examine({p: (st,kind) for p,st in found.items()}, folder, **kw)
     usable = sorted(Path(p) for p,look in looks.items() if not look.reason)
-    return usable, left_out_table(rows+_damaged(looks, looks), folder)
+    return usable, left_out_table(rows+_damaged_rows(looks, looks), folder)
 
 def cutouts(
     folder, # Folder of RGBA files
@@ -652,12 +652,12 @@ def composition_sources(
     if not people: raise MissingDataset(f'root: {root} {_NEEDS}; there are no people with alphas')
     places, more = _folder(folder, 'photo', **kw)
     things, odd = _folder(root/'objects', 'cutout', **kw) if (root/'objects').is_dir() else ([], more[:0])
-    _warn(root, report, more, odd)
+    _warn_of(root, report, more, odd)
     return Sources(people, places, things, _bands(root))
 
 _NEEDS = 'needs backgrounds/, and photos/ with alphas/, or cutouts/, or portraits/'
 
-def _warn(root, *reports):
+def _warn_of(root, *reports):
     rows = [row for report in reports for row in report.itertuples()]
     if not rows: return
     example = f'{shown_name(rows[0].path)}: {rows[0].reason}'

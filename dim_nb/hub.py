@@ -85,7 +85,7 @@ def _readme(folder):
     if kept.exists(): return kept.read_text(encoding='utf-8')
     return _run_card(folder) if (folder/'card.json').exists() else model_card()
 
-def _complete(folder, card, out):
+def _gather(folder, card, out):
     "Networks, card and checksums of a folder of weights, put together in `out`"
     files = network_files(folder)
     for f in [*files, *folder.glob('card.json')]: shutil.copy(f, out)
@@ -108,6 +108,6 @@ def push_weights(
     api = _hub().HfApi(token=token)
     api.create_repo(repo, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as tmp:
-        _complete(folder, card, Path(tmp))
+        _gather(folder, card, Path(tmp))
         info = api.upload_folder(repo_id=repo, folder_path=tmp, commit_message=message)
     return info.commit_url

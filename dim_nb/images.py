@@ -543,6 +543,7 @@ def row_strips(
     "The rows of a large image in strips, so that what is computed between takes little memory"
     return [slice(y, min(h, y+rows)) for y in range(0, h, rows)]
 
+# %% ../nbs/toolbox/images.ipynb #n1452c37
 def _span(marked, margin, unit):
     "The slice from the first to the last set value of a vector, `margin` wider, its length a multiple of `unit`"
     n, at = len(marked), np.flatnonzero(marked)

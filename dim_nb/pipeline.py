@@ -53,12 +53,13 @@ class Cutout:
                     unsure=f'unsure whether this is a person (certainty {self.certainty:.2f}): look at the result')
         return [side]*bool(self.turn) + [said[o] for o in [self.verdict] if o in said]
 
-    @property
-    def rgba(self):
-        "The cut-out as a PIL image; its colours are 0 where alpha is"
-        pixels = np.dstack([self.foreground, to_byte(self.alpha)])
-        pixels[pixels[...,3] == 0] = 0
-        return Image.fromarray(pixels)
+# %% ../nbs/product/pipeline.ipynb #n9a05fe2
+@patch(as_prop=True)
+def rgba(self:Cutout):
+    "The cut-out as a PIL image; its colours are 0 where alpha is"
+    pixels = np.dstack([self.foreground, to_byte(self.alpha)])
+    pixels[pixels[...,3] == 0] = 0
+    return Image.fromarray(pixels)
 
 # %% ../nbs/product/pipeline.ipynb #aee6d984
 @patch

@@ -182,7 +182,7 @@ def _write_manifest(file, rows):
     table = pd.DataFrame(list(rows.values()), columns=COLUMNS)
     write_atomic(file, lambda p: table.to_parquet(p, index=False))
 
-def _outside(files, out):
+def _inputs_only(files, out):
     "The files that do not lie in `out`: results are no inputs, wherever they lie"
     out = Path(out).absolute()
     return [f for f in files if out not in f.absolute().parents]
@@ -202,7 +202,7 @@ def scale(
     "Cut out whatever is not cut out yet, and keep a record of every input"
     options = dict(dict(threads=1), **options)
     files, root, _ = list_inputs(source)
-    files = _outside(files, out)
+    files = _inputs_only(files, out)
     manifest = Path(out)/'manifest.parquet'
     targets, old = plan_targets(files, root, out), _read_manifest(manifest)
     paths = dict(zip(map(str, targets), map(str, files)))

@@ -19,8 +19,8 @@ from .files import cache_dir, command, file_sha256, shown_name, write_atomic, wr
 from .datasets import composition_sources, data_fingerprint
 from .labels import prepare_foregrounds
 from .compose import Composer
-from dim_nb.training import (SCHEDULES, Diverged, WeightsError, first_alone, fit_resumable, keep_heap, load_weights,
-    save_weights)
+from .training import SCHEDULES, Diverged, WeightsError, first_alone, fit_resumable, keep_heap
+from .training import load_weights, save_weights
 from .loaders import matting_dls
 from .unet import load_net, unet_splitter
 from .trimap_net import TrimapLoss, trimap_unet, unknown_share, wrong_known
@@ -171,7 +171,8 @@ def _check_files(stage, matting, own_trimaps, init, encoder_from, out, **_):
         ('out', out, file, 'a folder is needed')):
         if wrong: raise OptionError(name, value and shown_name(value), need)
 
-def _complete(options):
+# %% ../nbs/product/train.ipynb #n2e31256
+def _completed(options):
     "Options with the stage's own values where none were given, lists as lists; refused where they make no sense"
     options = recipe(**options.pop('kwargs', {})) | options
     name = options['stage']
@@ -413,7 +414,7 @@ def dim_train(
     **kwargs,
 ):
     "Train one stage; run again with the same arguments to go on after an interruption"
-    return _train(_complete(locals()))
+    return _train(_completed(locals()))
 
 # %% ../nbs/product/train.ipynb #u3000012
 def _defaults():

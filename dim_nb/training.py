@@ -27,17 +27,17 @@ from timm.utils import ModelEmaV3
 from .files import check_sums, shown_name, write_atomic
 
 # %% ../nbs/toolbox/training.ipynb #b19a6b5f
-def _plain(value):
+def _as_plain(value):
     "The same in tensors, plain numbers, strings, lists and dicts: all that `weights_only=True` reads back"
-    if isinstance(value, dict): return {k: _plain(v) for k,v in value.items()}
+    if isinstance(value, dict): return {k: _as_plain(v) for k,v in value.items()}
     if isinstance(value, np.ndarray): return torch.from_numpy(value.astype(np.int64))
     if isinstance(value, np.generic): return value.item()
     if isinstance(value, torch.Tensor): return value.as_subclass(torch.Tensor)
     if isinstance(value, (str, int, float, type(None))): return value
-    return [_plain(v) for v in value]
+    return [_as_plain(v) for v in value]
 
 def _set_random(states):
-    "Set the random states that `_plain(get_random_states())` kept"
+    "Set the random states that `_as_plain(get_random_states())` kept"
     version, numbers, gauss = states['random_state']
     kind, keys, *rest = states['numpy_state']
     own = dict(random_state=(version, tuple(numbers), gauss), numpy_state=(kind, keys.numpy().astype(np.uint32), *rest))
@@ -152,7 +152,7 @@ def save_state(self:RunSaver, average):
     state = dict(model=get_model(self.model).state_dict(), opt=self.opt.state_dict(), random=get_random_states(),
                  epoch=self.epoch+1, history=self.history, best=self.best, args=self.args,
                  smooth=(smooth.count, float(smooth.val)), average=average.state() if average else None)
-    write_atomic(self.folder/'last.pt', lambda tmp: torch.save(_plain(state), tmp))
+    write_atomic(self.folder/'last.pt', lambda tmp: torch.save(_as_plain(state), tmp))
     write_atomic(self.folder/'history.csv', lambda tmp: pd.DataFrame(self.history).to_csv(tmp, index=False))
 
 @patch
@@ -298,7 +298,7 @@ def _going_on(run, args, defaults, free):
     return state
 
 # %% ../nbs/toolbox/training.ipynb #u1000023
-def _fit(learn, schedule, epochs, lr, start, callbacks):
+def _run_schedule(learn, schedule, epochs, lr, start, callbacks):
     "Train by one of the `SCHEDULES` from epoch `start` on"
     if schedule == 'one_cycle': return learn.fit_one_cycle(epochs, lr, cbs=callbacks, start_epoch=start)
     learn.opt.set_hyper('lr', lr)
@@ -334,6 +334,8 @@ def together(learn:Learner):
         yield
 
 # %% ../nbs/toolbox/training.ipynb #ef732072
+def _averages(decay, state): return [WeightAverage(decay, state and state['average'])] if decay else []
+
 def fit_resumable(
     learn:Learner,
     epochs:int,            # Epochs in all, those already done included
@@ -350,8 +352,7 @@ def fit_resumable(
     half:bool=False,       # bf16 on the CPU too (CUDA always has half precision)
 )->pd.DataFrame:           # The run's history, a row per epoch
     "Training that resumes from `run` after an interruption at any moment, losing at most one epoch"
-    if schedule not in SCHEDULES:
-        raise ValueError(f'schedule: {" or ".join(SCHEDULES)}; got {schedule!r}')
+    if schedule not in SCHEDULES: raise ValueError(f'schedule {schedule!r}: {" or ".join(SCHEDULES)}')
     run, args = Path(run), dict(args or {}, epochs=epochs)
     state = _going_on(run, args, defaults, free)
     set_seed(seed)
@@ -359,12 +360,9 @@ def fit_resumable(
     if state:
         _restore(learn, state, run)
     saver = RunSaver(run, monitor, state, args)
-    callbacks = [saver, GradientClip(clip), ChannelsLast()]
-    if average:
-        callbacks.append(WeightAverage(average, state and state['average']))
+    callbacks = [saver, GradientClip(clip), ChannelsLast(), *_averages(average, state)]
     with learn.no_bar(), learn.no_logging(), together(learn):
-        if saver.start < epochs:
-            _fit(learn, schedule, epochs, lr, saver.start, callbacks)
+        if saver.start < epochs: _run_schedule(learn, schedule, epochs, lr, saver.start, callbacks)
     distrib_barrier()   # until the first process has written the last checkpoint
     return pd.DataFrame(saver.history)
 

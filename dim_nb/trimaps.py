@@ -17,7 +17,7 @@ from .images import (ImageError, MAX_PIXELS, composite, is_tensor, read_image, r
 TRIMAP_BG, TRIMAP_UNKNOWN, TRIMAP_FG = 0, 128, 255   # background, unknown, foreground
 _CODES = np.array([TRIMAP_BG, TRIMAP_UNKNOWN, TRIMAP_FG], np.uint8)
 
-def _plain(t):
+def _without_type(t):
     "An array, or a tensor without a type of its own"
     if not is_tensor(t): return np.asarray(t)
     import torch
@@ -32,7 +32,7 @@ def trimap_to_classes(
     t, # Array or tensor of 0, 128, 255
 ): # The same kind: 0, 1, 2 (uint8 array, int64 tensor)
     "Trimap codes to class indices"
-    t = _plain(t)
+    t = _without_type(t)
     if not _is_coded(t): raise ValueError('trimap_to_classes: values other than 0, 128 and 255')
     if is_tensor(t): return (t.long()+1)//128
     return ((t.astype(np.int16)+1)//128).astype(np.uint8)
@@ -44,7 +44,7 @@ def classes_to_trimap(
     "Class indices to trimap codes"
     if not is_tensor(c): return _CODES[np.asarray(c)]
     import torch
-    return torch.from_numpy(_CODES).to(c.device)[_plain(c).long()]
+    return torch.from_numpy(_CODES).to(c.device)[_without_type(c).long()]
 
 # %% ../nbs/toolbox/trimaps.ipynb #n7262adf
 _TINTS = np.array([[40,90,230], [255,170,0], [30,170,70]], np.uint8)

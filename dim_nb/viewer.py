@@ -294,7 +294,7 @@ def pane_boxes(
     return boxes, cols*across-GAP, rows*down-GAP
 
 # %% ../nbs/toolbox/viewer.ipynb #d3028d6f
-def _span(at, length, total):
+def _window_span(at, length, total):
     "Where a window of `length` around `at` begins, moved into 0..`total`"
     return min(max(0, int(at)-length//2), total-length)
 
@@ -307,7 +307,7 @@ def loupe_box(
 )->tuple: # (x, y, width, height) in the photo
     "The part of the photo that the loupe shows"
     box_w,box_h = min(size[0], -(-w//zoom)),min(size[1], -(-h//zoom))
-    return _span(spot[0], box_w, size[0]), _span(spot[1], box_h, size[1]), box_w, box_h
+    return _window_span(spot[0], box_w, size[0]), _window_span(spot[1], box_h, size[1]), box_w, box_h
 
 # %% ../nbs/toolbox/viewer.ipynb #5615bb92
 def _worth_a_look(item, step):

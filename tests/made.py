@@ -1,7 +1,22 @@
-"What several tests are made of: mattes, AISegment pairs, damaged files"
+"What several tests are made of: pictures, mattes, AISegment pairs, damaged files"
+import io
 import numpy as np
 from PIL import Image
+from dim_nb.datasets import aisegment_pairs
 from dim_nb.images import write_png
+
+H,W = 40,60
+YY,XX = np.mgrid[:H,:W]
+RGB = np.stack([XX*255//W, YY*255//H, (XX+YY)*2], 2).astype(np.uint8)
+GREY = RGB[...,0]
+
+def enc(im, fmt='PNG', **kw):
+    "The bytes of a PIL image's file"
+    b = io.BytesIO()
+    im.save(b, fmt, **kw)
+    return b.getvalue()
+
+def find(root, **kw): return aisegment_pairs(root, progress=False, **{'workers':0, **kw})
 
 def matte(h=80, w=60, seed=0):
     rgba = np.random.default_rng(seed).integers(0, 255, (h,w,4)).astype(np.uint8)

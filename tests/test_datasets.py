@@ -8,15 +8,9 @@ from dim_nb.images import ImageError, read_alpha, read_image, read_rgba, write_p
 from dim_nb.datasets import (DATASETS, Dataset, MattingItem, MissingDataset, aisegment_download, aisegment_pairs,
     celeba_faces, celeba_sample, composition_sources, cutouts,
     data_dir, data_fingerprint, folder_pairs, matting_items, report_counts, split_items)
-from made import cut, matte, pair, snapshot
+from made import cut, find, matte, pair, snapshot
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv('DIM_CACHE', str(tmp_path_factory.mktemp('cache')))
-    monkeypatch.setenv('KAGGLEHUB_CACHE', str(tmp_path_factory.mktemp('kaggle')))
-    monkeypatch.delenv('DIM_DATA', raising=False)
-
-def find(root, **kw): return aisegment_pairs(root, progress=False, **{'workers':0, **kw})
+pytestmark = pytest.mark.usefixtures('elsewhere')
 
 @pytest.fixture
 def spoiled(tmp_path):

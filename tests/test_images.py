@@ -8,17 +8,9 @@ from PIL import Image, ImageCms, ImageOps
 import dim_nb.images as C
 from dim_nb.images import MAX_PIXELS, ImageError, ImageWarning, composite, cover, read_alpha, read_dpi, read_image, read_pixels, read_rgba, resize_to, row_strips, to_byte, work_size, write_png
 from dim_nb.files import register_heif
+from made import GREY, H, RGB, W, enc
 
-H,W = 40,60
 RNG = np.random.default_rng(0)
-YY,XX = np.mgrid[:H,:W]
-RGB = np.stack([XX*255//W, YY*255//H, (XX+YY)*2], 2).astype(np.uint8)
-GREY = RGB[...,0]
-
-def enc(im, fmt='PNG', **kw):
-    b = io.BytesIO()
-    im.save(b, fmt, **kw)
-    return b.getvalue()
 
 def chunk(t, d): return struct.pack('>I',len(d))+t+d+struct.pack('>I',zlib.crc32(t+d))
 def png(w, h, depth, kind, data): return b'\x89PNG\r\n\x1a\n'+chunk(b'IHDR',

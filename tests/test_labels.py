@@ -5,21 +5,14 @@ import numpy as np, pytest
 from PIL import Image
 from dim_nb.images import composite, read_alpha, read_rgba
 from dim_nb.trimaps import alpha_to_trimap
-from dim_nb.datasets import aisegment_pairs
 from dim_nb.labels import (coarsen_alpha, estimate_foreground, foreground_colours, prepare_foregrounds, repair_alpha,
                            repair_folder, source_stem)
-from made import cut, matte, pair, snapshot
+from made import cut, find, matte, pair, snapshot
 
 ROOT = Path(__file__).parent.parent
 FACES = sorted((ROOT/'data'/'portraits').glob('*.png'))
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv('DIM_CACHE', str(tmp_path_factory.mktemp('cache')))
-    monkeypatch.setenv('KAGGLEHUB_CACHE', str(tmp_path_factory.mktemp('kaggle')))
-    monkeypatch.delenv('DIM_DATA', raising=False)
-
-def find(root, **kw): return aisegment_pairs(root, progress=False, **{'workers':0, **kw})
+pytestmark = pytest.mark.usefixtures('elsewhere')
 
 @pytest.fixture(scope='module')
 def scene():

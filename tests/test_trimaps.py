@@ -8,17 +8,9 @@ from dim_nb.trimaps import (TRIMAP_UNKNOWN, alpha_to_trimap, check_alpha, classe
     grow_band, open_holes, perturb_trimap, random_trimap, read_trimap, settle_known, shrink_band, shrink_trimap,
     trimap_to_classes)
 from dim_nb.labels import repair_alpha
+from made import H, RGB, W, enc
 
-H,W = 40,60
 RNG = np.random.default_rng(0)
-YY,XX = np.mgrid[:H,:W]
-RGB = np.stack([XX*255//W, YY*255//H, (XX+YY)*2], 2).astype(np.uint8)
-GREY = RGB[...,0]
-
-def enc(im, fmt='PNG', **kw):
-    b = io.BytesIO()
-    im.save(b, fmt, **kw)
-    return b.getvalue()
 
 def test_imports_nothing_heavy():
     heavy = 'torch fastai timm pandas numba pymatting matplotlib scipy'.split()

@@ -1,5 +1,6 @@
 """What the authors' commands do, run by the Makefile with .venv's Python:
 dev.py check | pytest | prepare | readme [--check] | notebooks [NB ...] | docs | hooks | release | notes"""
+import ast
 import json
 import os
 import re
@@ -164,10 +165,37 @@ def differing(copy, under, pattern):
 def step(n, what): print(f'== {n}/7 {what}', flush=True)
 
 
+def counts_as_code(cell):
+    "Is it a code cell that a reader sees, and more than imports?"
+    src = ''.join(cell['source'])
+    if cell['cell_type'] != 'code' or '#| hide' in src or '#| default_exp' in src:
+        return False
+    lines = [o for o in src.splitlines() if o.strip() and not o.startswith(('#', '%', '!'))]
+    try:
+        return not all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.parse('\n'.join(lines)).body)
+    except SyntaxError:
+        return True
+
+
+def hard_to_read(path):
+    "Cells of a notebook that are too long, and too many code cells in a row without prose"
+    found, row = [], 0
+    for i, cell in enumerate(read_notebook(path)['cells']):
+        lines = [o for o in cell['source'] if o.strip() and not o.strip().startswith('#')]
+        if cell['cell_type'] == 'code' and len(lines) > 30:
+            found.append(f'{path.relative_to(ROOT)}: cell {i} has {len(lines)} lines; split it')
+        row = 0 if cell['cell_type'] == 'markdown' else row + counts_as_code(cell)
+        if row == 4:
+            found.append(f'{path.relative_to(ROOT)}: cell {i} is the fourth code cell in a row; say what comes')
+    return found
+
+
 def check_style():
-    step(1, 'style: pyflakes, one statement a line, 120 characters')
+    step(1, 'style: pyflakes, one statement a line, 120 characters; cells of 30 lines, prose after three at most')
     if run(BIN/'ruff', 'check', '--no-cache', '--quiet', '.', cwd=ROOT):
         fail('the lines above name what to mend')
+    if found := [o for path in all_notebooks() for o in hard_to_read(path)]:
+        fail('\n'.join(found))
 
 
 def check_clean(copy):
