@@ -15,10 +15,11 @@ from PIL import Image
 from fastcore.basics import chunked, patch, store_attr
 from .files import argument, command, find_images, progress, shown_name, write_atomic
 from .images import MAX_PIXELS, ImageError, read_image
+from .looks import FOUND
 from .pipeline import PortraitMatter
 
 # %% ../nbs/product/scale.ipynb #0d792737
-RESULTS = dict(png=object, trimap=object, width=np.int32, height=np.int32, person=np.float32,
+RESULTS = dict(png=object, trimap=object, width=np.int32, height=np.int32, person=np.float32, certainty=np.float32,
                seconds=np.float32, reason=object, error=object)   # the columns that a `Cutter` adds
 
 class Cutter:
@@ -78,10 +79,10 @@ def cut(self:Cutter, path, data=None, target=None)->dict:
     if target: write_atomic(target, lambda p: p.write_bytes(png))
     h, w = c.alpha.shape
     return dict(png=b'' if target else png, trimap=b'' if target else png_bytes(c.trimap),
-                width=w, height=h, person=float(c.alpha.mean()))
+                width=w, height=h, person=float(c.alpha.mean()), certainty=c.certainty)
 
 # %% ../nbs/product/scale.ipynb #06c2c719
-_EMPTY = dict(png=b'', trimap=b'', width=0, height=0, person=0., reason='', error='')
+_EMPTY = dict(png=b'', trimap=b'', width=0, height=0, person=0., certainty=np.nan, reason='', error='')
 
 @patch
 def row(self:Cutter, path, data=None, target=None)->dict:
@@ -90,7 +91,7 @@ def row(self:Cutter, path, data=None, target=None)->dict:
     out = dict(_EMPTY)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)   # 'nobody found' is a column here
+            warnings.simplefilter('ignore', UserWarning)   # what they say of people is `certainty` here
             out |= self.cut(path, data, target)
     except (ImageError, OSError, ValueError, MemoryError, cv2.error) as e:
         out |= dict(reason=getattr(e, 'reason', type(e).__name__), error=str(e).replace('<bytes>', shown_name(path)))
@@ -121,7 +122,7 @@ def plan_targets(
 )->list:    # A path for each file: the tree of `root`, below `out`
     "Where each result goes; known before anything is read, and the same at the next start"
     keys = [(f.parent, f.stem.lower()) for f in files]
-    taken = Counter(keys)
+    taken = Counter(keys) + Counter((f.parent, f.name.lower()) for f in files)
     names = [f.name if taken[k] > 1 else f.stem for f,k in zip(files, keys)]
     return [Path(out)/f.parent.relative_to(root)/f'{n}.png' for f,n in zip(files, names)]
 
@@ -170,12 +171,13 @@ def _ray(rows, options, batch, workers):
 ENGINES = dict(local=_local, ray=_ray)
 
 # %% ../nbs/product/scale.ipynb #927bd993
-COLUMNS = ['path','target','width','height','person','seconds','reason','error']
+COLUMNS = ['path','target','width','height','person','certainty','seconds','reason','error']
 
 def _read_manifest(file):
     import pandas as pd
     if not file.exists(): return {}
-    return {r['target']: r for r in pd.read_parquet(file).to_dict('records')}
+    table = pd.read_parquet(file).reindex(columns=COLUMNS)   # an older one lacks some
+    return {r['target']: r for r in table.to_dict('records')}
 
 def _write_manifest(file, rows):
     import pandas as pd
@@ -203,6 +205,7 @@ def scale(
     options = dict(dict(threads=1), **options)
     files, root, _ = list_inputs(source)
     files = _inputs_only(files, out)
+    if not files: raise ValueError(f'{shown_name(source)}: no picture there that is not in --out')
     manifest = Path(out)/'manifest.parquet'
     targets, old = plan_targets(files, root, out), _read_manifest(manifest)
     paths = dict(zip(map(str, targets), map(str, files)))
@@ -223,7 +226,9 @@ def _summary(rows, seconds, out):
     "What the command says at the end"
     failed = Counter(r['reason'] for r in rows.values() if r['error'])
     done = len(rows)-failed.total()
+    doubtful = sum(r['certainty'] < FOUND for r in rows.values())
     lines = [f'{done} of {len(rows)} cut out in {seconds:.0f} s, in {shown_name(out)}']
+    if doubtful: lines.append(f'{doubtful} of them unsure or with nobody: certainty below {FOUND} in manifest.parquet')
     return lines + [f'{n} failed: {reason}' for reason,n in failed.most_common()]
 
 # %% ../nbs/product/scale.ipynb #5652fd5b
@@ -264,4 +269,4 @@ def cut_frames(
         yield pd.DataFrame({k: list(v) for k,v in done.items()})
 
 SPARK_SCHEMA = ('path string, png binary, trimap binary, width int, height int, person float, '
-                'seconds float, reason string, error string')
+                'certainty float, seconds float, reason string, error string')

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dim_nb.scale import ATTEMPTS, Cutter, _mark, list_inputs, plan_targets, scale
+from dim_nb.looks import FOUND, NOBODY
+from dim_nb.scale import ATTEMPTS, COLUMNS, Cutter, _mark, dim_scale, list_inputs, plan_targets, scale
 
 PORTRAITS = sorted((Path(__file__).parent.parent/'data/portraits').glob('*.png'))
 SIZE = 96   # the networks look at small pictures here: 300 of them have to be done in a minute
@@ -63,6 +64,8 @@ def test_targets_depend_on_their_folder_alone():
     files = [Path('in')/o for o in ('a.jpg', 'A.webp', 'b/a.jpg', 'b/c.png')]
     made = [str(o) for o in plan_targets(files, 'in', 'out')]
     assert made == ['out/a.jpg.png', 'out/A.webp.png', 'out/b/a.png', 'out/b/c.png']
+    made = plan_targets([Path('in')/o for o in ('a.jpg', 'a.png', 'a.jpg.png')], 'in', 'out')
+    assert [o.name for o in made] == ['a.jpg.png', 'a.png.png', 'a.jpg.png.png']
 
 def test_inputs(photos, tmp_path):
     assert len(list_inputs(photos)[0]) >= 288
@@ -79,6 +82,28 @@ def test_networks_do_not_travel(photos):
     before = len(pickle.dumps(cutter))
     cutter(dict(path=[str(photos/'0'/'000.jpg')]))
     assert len(pickle.dumps(cutter)) == before
+
+def test_the_unsure_can_be_found(tmp_path, capsys):
+    "How certain it is that somebody is there stands in the manifest; one of an older version is read and filled up"
+    src, manifest = tmp_path/'in', tmp_path/'out/manifest.parquet'
+    src.mkdir()
+    Image.open(PORTRAITS[1]).convert('RGB').resize((176, 240)).save(src/'somebody.jpg')
+    Image.new('RGB', (96, 96), (90, 90, 90)).save(src/'wall.png')
+    (src/'broken.jpg').write_text('x')
+    assert dim_scale(in_=str(src), out=str(tmp_path/'out')) == 1
+    assert '1 of them unsure or with nobody' in capsys.readouterr().out
+    table = pd.read_parquet(manifest)
+    sure = dict(zip(table.path.map(lambda o: Path(o).stem), table.certainty))
+    assert sure['somebody'] > FOUND and sure['wall'] < NOBODY and pd.isna(sure['broken'])
+    table.drop(columns='certainty').to_parquet(manifest)
+    assert dim_scale(in_=str(src), out=str(tmp_path/'out')) == 1
+    again = pd.read_parquet(manifest)
+    assert list(again.columns) == COLUMNS and again.certainty.isna().all() and again.width.max() == 176
+
+def test_nothing_to_do_is_said(tmp_path):
+    Image.new('RGB', (9, 9)).save(tmp_path/'a.png')
+    with pytest.raises(ValueError, match='no picture there'): scale(tmp_path, tmp_path)
+    assert [o.name for o in tmp_path.iterdir()] == ['a.png']
 
 def test_what_kills_its_worker_is_given_up(photos, tmp_path):
     target = tmp_path/'000.png'
@@ -125,7 +150,6 @@ def test_the_driver_is_killed(photos, tmp_path):
     check(photos, out, {r['target']: r for r in table.to_dict('records')})
 
 def test_arguments(tmp_path, monkeypatch, capsys):
-    from dim_nb.scale import dim_scale
     for words, said in ((['--in', str(tmp_path/'no'), '--out', str(tmp_path/'o')], 'no such folder'),
                         (['--in', '.', '--out', 'o', '--workers', '0'], '--workers 0'), (['--out', 'o'], '--in and --out')):
         monkeypatch.setattr(sys, 'argv', ['dim_scale', *words])
