@@ -310,7 +310,8 @@ def set_threads(
 # %% ../nbs/product/peers.ipynb #df8a0414
 def machine_record()->dict: # python, system, machine, cpus, threads, versions
     "Versions and machine, for the record of a run"
-    packages = 'dim_nb torch numpy opencv-python pillow pymatting numba onnxruntime mediapipe'.split()
+    packages = ('dim_nb torch numpy opencv-python opencv-python-headless pillow pymatting numba onnxruntime '
+                'mediapipe').split()
     versions = {name: package_version(name) for name in packages}
     return dict(python=platform.python_version(), system=platform.system(), machine=platform.machine(),
                 cpus=os.cpu_count(), threads=session_threads(), versions={k: v for k,v in versions.items() if v})

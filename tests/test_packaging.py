@@ -146,7 +146,13 @@ def test_wheel_metadata(wheel):
 def test_runtime_is_light():
     "What `pip install .` brings is what the design allows, and nothing that trains"
     names = {re.match(r'[\w-]+', o)[0] for o in settings()['requirements'].split()}
-    assert names == set('numpy opencv-python pillow onnxruntime tqdm fastcore'.split())
+    assert names == set('numpy opencv-python-headless pillow onnxruntime tqdm fastcore'.split())
+
+
+def test_no_windows_of_opencv():
+    "Whatever build of OpenCV is there will do, so what only `opencv-python` has is not used"
+    windows = re.compile(r'cv2\.(imshow|waitKey|namedWindow|destroy\w+|setMouseCallback|createTrackbar|selectROI)')
+    assert not [p.name for p in (ROOT / 'dim_nb').glob('*.py') if windows.search(p.read_text(encoding='utf-8'))]
 
 
 @pytest.mark.parametrize('room', LIGHT)

@@ -51,15 +51,6 @@ rm -f "$venv"/.installed-*
 "$venv/bin/python" -m pip install --no-compile --progress-bar off -e "$what" | awk '/^ *Downloading .*[0-9] [MG]B\)|^Installing/ { print substr($0, 1, 120); fflush() }' ||
     die "pip could not install; the lines above say why. It needs the network and about $size. The same command starts again where it stopped."
 
-# opencv-python wants libGL, which servers and containers often lack; the headless build of the same version does not
-if ! err=$("$venv/bin/python" -c 'import cv2' 2>&1); then
-    if ! grep -qE 'lib(GL|EGL|gthread|glib|xcb|X11|SM|Xext|Xrender)[-.0-9a-z]*\.so' <<<"$err"; then die "cv2 does not import: $err"; fi
-    echo "== this machine lacks a library that opencv-python needs (${err##*ImportError: }); installing opencv-python-headless in its place"
-    v=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("opencv-python"))')
-    "$venv/bin/python" -m pip uninstall --quiet -y opencv-python opencv-python-headless
-    "$venv/bin/python" -m pip install --quiet --progress-bar off --no-deps "opencv-python-headless==$v" && "$venv/bin/python" -c 'import cv2' ||
-        die "cv2 still does not import. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0, then the same command again."
-fi
 "$venv/bin/python" -c "import $must" || die "the installation is broken; the lines above say how. make distclean, then the same command again, starts afresh."
 printf '%s\n' "$want" > "$venv/.installed.tmp"
 mv "$venv/.installed.tmp" "$venv/.installed-$kind"
