@@ -1,5 +1,5 @@
 "The command, on files as people have them."
-import os, re, shutil, signal, subprocess, sys, time
+import os, re, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 import cv2, numpy as np, pytest
 from PIL import Image
@@ -7,6 +7,7 @@ from dim_nb import cutout
 from dim_nb.cutout import UsageError, dim_cutout, result_mark
 from dim_nb.images import read_alpha, read_image
 from dim_nb.pipeline import Cutout, PortraitMatter
+from made import SPACES, icc, in_space
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,6 +110,34 @@ def test_what_is_skipped_is_named_and_counted(tmp_path, capsys, cli, quick):
     assert cli(tmp_path/'in', '--out', tmp_path/'out') == 0
     out = capsys.readouterr().out
     assert '3 of 3 cut out' in out and '1 file and 1 folder skipped' in out and 'notes.txt (not an image)' in out
+
+def test_what_is_odd_about_a_file_stands_in_its_line(tmp_path, cli, quick, capsys):
+    frames = [Image.new('RGB', (24, 24), (value, 40, 40)) for value in (90, 150, 210)]
+    frames[0].save(tmp_path/'moving.gif', save_all=True, append_images=frames[1:])
+    assert cli(tmp_path/'moving.gif', picture(tmp_path/'still.png'), '--out', tmp_path/'out') == 0
+    moving, still = [line for line in capsys.readouterr().out.splitlines() if line.startswith('[')]
+    assert '3 frames, the first used' in moving and 'frames' not in still
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'tif'])
+def test_the_resolution_is_carried(tmp_path, cli, quick, suffix):
+    "To all results; where the file notes none, none is noted"
+    Image.new('RGB', (24, 24), (90, 40, 40)).save(tmp_path/f'scan.{suffix}', dpi=(300, 300))
+    picture(tmp_path/'plain.png')
+    words = tmp_path/f'scan.{suffix}', tmp_path/'plain.png', '--out', tmp_path/'out', '--alpha', '--bg', 'white'
+    assert cli(*words) == 0
+    for end in ('', '_alpha', '_bg'):
+        assert [round(o) for o in Image.open(tmp_path/f'out/scan{end}.png').info['dpi']] == [300, 300]
+        assert 'dpi' not in Image.open(tmp_path/f'out/plain{end}.png').info
+
+def test_colours_of_another_profile_are_right_in_the_cut_out(tmp_path, cli, quick):
+    "A strong green of Display-P3 is another one in sRGB; the result carries no profile, so its numbers are sRGB"
+    green = np.full((24, 24, 3), (60, 180, 60), np.uint8)
+    Image.fromarray(in_space(green, 'p3')).save(tmp_path/'phone.png', icc_profile=icc(*SPACES['p3']))
+    assert cli(tmp_path/'phone.png', '--out', tmp_path/'out') == 0
+    result = Image.open(tmp_path/'out/phone.png')
+    person = np.asarray(result)[:, :12, :3].astype(int)
+    assert np.abs(person-green[:, :12]).max() <= 2 and 'icc_profile' not in result.info
+    assert np.abs(in_space(green, 'p3').astype(int)-green).max() > 10
 
 def test_a_folder_without_pictures(tmp_path, capsys, cli, quick):
     assert cli(tmp_path, '--out', tmp_path/'out') == 1
@@ -217,6 +246,11 @@ def test_max_pixels(tmp_path, cli, quick, capsys):
     assert cli(tmp_path/'in', '--out', tmp_path/'out', '--max_pixels', 1000) == 1
     assert '1,600 pixels' in capsys.readouterr().err
     assert cli(tmp_path/'in', '--out', tmp_path/'out', '--max_pixels', 1600) == 0
+
+def test_max_pixels_goes_beyond_pillows_own_limit(tmp_path, cli, quick, capsys, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert cli(picture(tmp_path/'a.png', size=(40, 40)), '--out', tmp_path/'out', '--max_pixels', 1600) == 0
+    assert 'failed' not in capsys.readouterr().err
 
 @pytest.mark.parametrize('words', [
     ['x.jpg'], ['--out', 'o'], ['x.jpg', '--out', 'a.png/out'], ['a.png', '--out', 'o', '--weights', 'nowhere'],
@@ -377,7 +411,8 @@ def test_a_short_folder_shows_no_bar(tmp_path, capsys, cli, quick):
 def test_images_a_second_counts_what_succeeded(tmp_path, cli, quick, capsys):
     for i in range(3): (tmp_path/f'{i}.jpg').write_text('x')
     assert cli(tmp_path, '--out', tmp_path/'out') == 1
-    assert '0 of 3 cut out' in capsys.readouterr().out and names(tmp_path/'out') == []
+    out = capsys.readouterr().out
+    assert '0 of 3 cut out' in out and '0.0 images a second' in out and names(tmp_path/'out') == []
 
 def test_several_at_a_time_are_the_same(tmp_path, cli, real, photo):
     for i, flip in enumerate((1, -1)*2): Image.fromarray(photo[:, ::flip]).resize((64+i, 64)).save(tmp_path/f'{i}.png')
@@ -390,6 +425,24 @@ def test_the_device_is_said(tmp_path, cli, real, capsys):
     assert cli(picture(tmp_path/'a.png'), '--out', tmp_path/'out') == 0
     out = capsys.readouterr().out
     assert 'ONNX Runtime on cpu' in out and '1 with nobody: a.png' in out
+
+def test_networks_from_the_shipped_set_are_said(tmp_path, cli, capsys, monkeypatch):
+    def load(*args):
+        warnings.warn('own holds no trimap: the shipped ones are used')
+        return Quick()
+    monkeypatch.setattr(cutout, '_load', load)
+    assert cli(picture(tmp_path/'a.png'), '--out', tmp_path/'out') == 0
+    assert 'the shipped ones are used' in capsys.readouterr().out.splitlines()[0]
+
+def test_the_same_portrait_as_png_and_as_webp(tmp_path, cli, real, photo, capsys):
+    "Squeezed, it is still the same person, and as surely somebody"
+    small = Image.fromarray(photo).resize((192, 192))
+    small.save(tmp_path/'in.png')
+    small.save(tmp_path/'squeezed.webp', quality=60)
+    assert cli(tmp_path/'in.png', tmp_path/'squeezed.webp', '--out', tmp_path/'out') == 0
+    a, b = (read_alpha(tmp_path/f'out/{n}.png') for n in ('in', 'squeezed'))
+    assert iou(a, b) > .95 and np.abs(a-b).mean() < .03
+    assert 'unsure' not in capsys.readouterr().out
 
 def test_the_unsure_and_the_empty_are_named(tmp_path, cli, monkeypatch, capsys):
     class Doubtful(Quick):

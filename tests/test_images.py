@@ -8,7 +8,7 @@ from PIL import Image, ImageCms, ImageOps
 import dim_nb.images as C
 from dim_nb.images import MAX_PIXELS, ImageError, ImageWarning, composite, cover, read_alpha, read_dpi, read_image, read_pixels, read_rgba, resize_to, row_strips, to_byte, work_size, write_png
 from dim_nb.files import register_heif
-from made import GREY, H, RGB, W, enc
+from made import GREY, H, RGB, SPACES, SRGB_XYZ, W, enc, icc, in_space, srgb_profile
 
 RNG = np.random.default_rng(0)
 
@@ -360,34 +360,6 @@ def test_an_icon_larger_than_it_says_is_refused():
 
 # --- colour profiles -----------------------------------------------------------
 
-SRGB_XYZ = (.43607,.22249,.01392),(.38515,.71687,.09708),(.14307,.06061,.71410)
-SPACES = dict(p3=(((.51512,.24120,-.00105),(.29198,.69225,.04189),(.15710,.06657,.78407)), None),
-    adobe=(((.60974,.31111,.01947),(.20528,.62567,.06087),(.14919,.06322,.74457)), 2.19921875),
-    prophoto=(((.79767,.28804,0),(.13519,.71188,0),(.03134,.00009,.82491)), 1.8))
-
-def srgb_profile(): return ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-
-def icc(xyz, gamma=None):
-    "An ICC profile of these primaries (XYZ under D50), with sRGB's curve or a plain gamma"
-    b = bytearray(srgb_profile())
-    for i in range(struct.unpack_from('>I',b,128)[0]):
-        tag,at,_ = struct.unpack_from('>4sII',b,132+12*i)
-        if tag in (b'rXYZ',b'gXYZ',b'bXYZ'):
-            struct.pack_into('>3i',b,at+8,*(round(v*65536) for v in xyz[b'rgb'.index(tag[:1])]))
-        if gamma and tag in (b'rTRC',b'gTRC',b'bTRC'):
-            struct.pack_into('>H',b,at+8,0)
-            struct.pack_into('>i',b,at+12,round(gamma*65536))
-    return bytes(b)
-
-def in_space(rgb, space):
-    "8-bit sRGB as 8-bit numbers of another space, by the book"
-    xyz,gamma = SPACES[space]
-    v = rgb/255.
-    lin = np.where(v<=.04045, v/12.92, ((v+.055)/1.055)**2.4) @ np.array(SRGB_XYZ)
-    lin = np.clip(lin @ np.linalg.inv(np.array(xyz)), 0, 1)
-    out = lin**(1/gamma) if gamma else np.where(lin<=.0031308, lin*12.92, 1.055*np.maximum(lin,1e-9)**(1/2.4)-.055)
-    return np.rint(out*255).astype(np.uint8)
-
 def from_space(numbers, space):
     "The sRGB levels, not rounded, that 8-bit numbers of another space stand for, by the book"
     xyz,gamma = SPACES[space]
@@ -556,13 +528,20 @@ def test_thin_16_bits_warn(tmp_path):
 
 # --- HEIC ------------------------------------------------------------------------
 
-@pytest.mark.skipif(register_heif(), reason='pillow-heif is installed')
 def test_heic_names_what_is_missing(tmp_path):
-    f = tmp_path/'IMG_1.HEIC'
-    f.write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic')
-    fails(f, 'IMG_1.HEIC', 'HEIC', 'pillow-heif is not installed', 'pip install dim_nb[heic]')
-    f.write_bytes(b'\0\0\0\x18ftypmp42\0\0\0\0mp42isom')
-    fails(f, 'mp42', 'video')
+    "In an environment without pillow-heif"
+    heic, video = tmp_path/'IMG_1.HEIC', tmp_path/'IMG_2.HEIC'
+    heic.write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic')
+    video.write_bytes(b'\0\0\0\x18ftypmp42\0\0\0\0mp42isom')
+    code = f"""import sys; sys.modules['pillow_heif'] = None
+from dim_nb.images import ImageError, read_image
+for f in ({str(heic)!r}, {str(video)!r}):
+    try: read_image(f)
+    except ImageError as e: print(e)"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    one, two = done.stdout.splitlines()
+    assert all(o in one for o in ('IMG_1.HEIC', 'pillow-heif is not installed', 'pip install dim_nb[heic]'))
+    assert 'IMG_2.HEIC' in two and 'mp42' in two and 'video' in two
 
 @pytest.mark.skipif(not register_heif(), reason='needs pillow-heif')
 def test_heic(tmp_path):

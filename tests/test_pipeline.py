@@ -1,5 +1,5 @@
 "The whole chain, from a photograph to its cut-out, by either backend."
-import hashlib, json, os, pickle, shutil, subprocess, sys, threading, warnings
+import hashlib, io, json, os, pickle, shutil, subprocess, sys, threading, warnings
 from pathlib import Path
 import cv2, numpy as np, pytest
 from PIL import Image
@@ -179,9 +179,12 @@ def test_a_given_trimap_must_fit(matter, photo):
     with pytest.raises((ImageError, ValueError)): matter(photo, np.full((9, 9), 128, np.uint8))
 
 def test_inputs_of_every_kind_agree(matter, photo, tmp_path):
+    import torch
+    photo = cv2.resize(photo, (160, 160), interpolation=cv2.INTER_AREA)
     Image.fromarray(photo).save(tmp_path/'p.png')
     one = matter(photo).alpha
-    for src in (Image.fromarray(photo), tmp_path/'p.png', str(tmp_path/'p.png'), photo/255.):
+    data, tensor = (tmp_path/'p.png').read_bytes(), torch.from_numpy(photo).permute(2, 0, 1)
+    for src in (Image.fromarray(photo), str(tmp_path/'p.png'), photo/255., data, io.BytesIO(data), tensor, tensor[None]/255):
         assert np.abs(matter(src).alpha-one).max() < 1e-3
 
 def test_weights_are_the_published_ones():
