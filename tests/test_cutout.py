@@ -333,6 +333,18 @@ def test_the_background_stays(tmp_path, cli, quick):
     assert cli(me, '--bg', tmp_path/'link.png', '--out', tmp_path/'o') == 1
     assert bg.read_bytes() == before and names(tmp_path/'o') == ['me_bg.png']
 
+@pytest.mark.parametrize('read, words', [
+    ('me.png', ['{read}']), ('me_trimap.png', ['{me}', '--trimap_in', '{read}', '--trimap']),
+    ('me_bg.png', ['{me}', '--bg', '{read}'])], ids=['input', 'trimap', 'background'])
+def test_own_results_that_are_read_stay(tmp_path, cli, quick, capsys, read, words):
+    "A result of an earlier run that is now input, trimap (drawn over, perhaps) or background"
+    me, out = picture(tmp_path/'me.jpg'), tmp_path/'out'
+    assert cli(me, '--out', out, '--trimap', '--bg', 'white') == 0
+    before = contents(out)
+    assert cli(*[word.format(me=me, read=out/read) for word in words], '--out', out) == 1
+    err = capsys.readouterr().err
+    assert read in err and 'overwrite' in err and contents(out) == before
+
 def test_a_foreign_contact_sheet_stays(tmp_path, cli, quick, capsys):
     sheet = picture(tmp_path/'out/contact_sheet.png')
     before = sheet.read_bytes()

@@ -27,7 +27,7 @@ def iou(a, b): return ((a > .5)&(b > .5)).sum()/((a > .5)|(b > .5)).sum()
 def run(code, **env):
     "What a fresh process prints"
     env = {**{k: v for k,v in os.environ.items() if k not in ('NUMBA_NUM_THREADS', 'OMP_NUM_THREADS')}, **env}
-    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, env=env)
+    return subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, env=env, timeout=300)
 
 @pytest.mark.parametrize('path', PORTRAITS, ids=lambda p: p.stem)
 def test_portraits_are_cut_out(matter, path):
