@@ -69,7 +69,7 @@ SHARES = dict(
     another=.18,  # one more person, asked twice
     thing=.25,    # a thing or an animal, in front or beside; only where there are `objects`
     grey=.1,      # a grey picture
-    lamp=.1,      # light of one colour
+    lamp=.2,      # light of one colour, or of two
     dim=.15,      # photographs as taken: too dark
     shaded=.1,    # photographs as taken: a shadow across
 )
@@ -244,12 +244,20 @@ def _grey(a):
 
 def _tint(rng):
     "Matrix of a random colour of light"
-    return np.diag(np.exp(rng.uniform(-.9,.15,3)))
+    return np.diag(np.exp(rng.uniform(-1.4,.2,3)))
+
+def _stage(picture, one, other, share):
+    "The picture between two lamps, `share` of the first one's light at each pixel, HxW 0..1"
+    return cv2.add(_dim(cv2.transform(picture, one), share), _dim(cv2.transform(picture, other), 1-share))
 
 def _lamps(fg, bg, alpha, rng):
-    "Light of one colour on both, or of two; a photograph as taken, where F is B, has one"
-    one = other = _tint(rng)
-    if fg is not bg and rng.random() < .4: other = _tint(rng)
+    "Light of one colour on both, or of two: one for each, or one from each side, as on a stage"
+    one, other = _tint(rng), _tint(rng)
+    kind = rng.choice(['one','each','stage'], p=(.3,.2,.5))
+    if kind == 'stage':
+        share = _ramp(rng, len(fg))
+        return _stage(fg, one, other, share),_stage(bg, one, other, share)
+    if kind == 'one' or fg is bg: other = one   # a photograph as taken, where F is B, has one
     return cv2.transform(fg, one),cv2.transform(bg, other)
 
 # %% ../nbs/01_data_prep.ipynb #n628af12
