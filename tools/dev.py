@@ -1,6 +1,5 @@
 """What the authors' commands do, run by the Makefile with .venv's Python:
 dev.py check | pytest | prepare | readme [--check] | notebooks [NB ...] | docs | hooks | release | notes"""
-import ast
 import json
 import os
 import re
@@ -166,15 +165,9 @@ def step(n, what): print(f'== {n}/7 {what}', flush=True)
 
 
 def counts_as_code(cell):
-    "Is it a code cell that a reader sees, and more than imports?"
-    src = ''.join(cell['source'])
-    if cell['cell_type'] != 'code' or '#| hide' in src or '#| default_exp' in src:
-        return False
-    lines = [o for o in src.splitlines() if o.strip() and not o.startswith(('#', '%', '!'))]
-    try:
-        return not all(isinstance(o, (ast.Import, ast.ImportFrom)) for o in ast.parse('\n'.join(lines)).body)
-    except SyntaxError:
-        return True
+    "Is it a code cell that a reader sees?"
+    return cell['cell_type'] == 'code' and not {'hide', 'default_exp'} & {
+        k.split()[0] for k in directives(''.join(cell['source']))[0]}
 
 
 def hard_to_read(path):
