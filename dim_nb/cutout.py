@@ -122,13 +122,13 @@ def plan_inputs(
     return list(jobs.values()), skipped
 
 # %% ../nbs/product/cutout.ipynb #4e3fcf54
-def _own_files(job):
+def _result_names(job):
     "What a job's results may be called, the first choice first"
     if job.source == STDIN: return [job.stem]
     return [job.stem, job.full_name, f'{job.source.absolute().parent.name}_{job.full_name}']
 
 def _targets(job, level, out, suffixes):
-    names = _own_files(job)
+    names = _result_names(job)
     name = names[min(level, len(names)-1)]
     return {suffix: out/job.below/f'{name}{suffix}.png' for suffix in suffixes}
 
