@@ -67,6 +67,7 @@ SHARES = dict(
     far=.15,      # stage 'trimap': the person is far away
     nobody=.06,   # stage 'trimap': nobody in the picture
     another=.18,  # one more person, asked twice
+    held=.15,     # stage 'trimap': the person holds something
     thing=.25,    # a thing or an animal, in front or beside; only where there are `objects`
     grey=.1,      # a grey picture
     lamp=.2,      # light of one colour, or of two
@@ -75,11 +76,12 @@ SHARES = dict(
 )
 
 # %% ../nbs/01_data_prep.ipynb #ne132f71
+def _edges(alpha): return alpha[:,0],alpha[:,-1],alpha[0],alpha[-1]
+
 def _keep_inside(alpha, x, y, side):
     "Shrink and move a window so that it crosses no edge that the person touches"
     h,w = alpha.shape
-    edges = alpha[:,0],alpha[:,-1],alpha[0],alpha[-1]
-    left,right,top,bottom = (e.max() > 5 for e in edges)
+    left,right,top,bottom = (e.max() > 5 for e in _edges(alpha))
     if left and right: side = min(side, w)
     if top and bottom: side = min(side, h)
     if left: x = max(x, side/2)
@@ -112,18 +114,18 @@ def _scale(m):
     "How many times longer a picture gets under the matrix `m`"
     return np.sqrt(abs(np.linalg.det(m[:,:2])))
 
-def _warp(a, m, size):
+def _warp(a, m, size, border=cv2.BORDER_REPLICATE):
     "The HxWx4 picture `a` under the matrix `m`, size x size"
     k = _scale(m)
     if k <= .5:
         h,w = a.shape[0]//2,a.shape[1]//2
         half = cv2.resize(a[:2*h,:2*w], (w,h), interpolation=cv2.INTER_AREA)
         from_half = np.array([[2,0,.5], [0,2,.5], [0,0,1]])
-        return _warp(half, m@from_half, size)
+        return _warp(half, m@from_half, size, border)
     if k < .67:
-        twice = _warp(a, 2*m + [[0,0,.5]], 2*size)
+        twice = _warp(a, 2*m + [[0,0,.5]], 2*size, border)
         return cv2.resize(twice, (size,size), interpolation=cv2.INTER_AREA)
-    return cv2.warpAffine(a, m, (size,size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(a, m, (size,size), flags=cv2.INTER_LINEAR, borderMode=border)
 
 # %% ../nbs/01_data_prep.ipynb #n4175d24
 def _one_of(files, rng): return files[rng.integers(len(files))]
@@ -327,6 +329,7 @@ class Composer:
         backgrounds,          # Pictures with nobody in them
         photos=(),            # (image, alpha) pairs, used as taken
         objects=(),           # RGBA cut-outs of things and animals
+        held=(),              # RGBA cut-outs of things that people hold
         stage:str='matting',  # 'matting' (crops at the edge, random trimaps) or 'trimap' (whole people, fixed width)
         size:int=256,         # Side of a sample, px
         seed:int=0,
@@ -339,7 +342,7 @@ class Composer:
         plain:bool=False,     # The paper's composition only: crop, flip, compose
     ):
         self.epoch,self.bands = 0,bands or {}
-        backgrounds,objects = list(backgrounds),list(objects)
+        backgrounds,objects,held = list(backgrounds),list(objects),list(held)
         cutouts = [o for o in cutouts if stage == 'trimap' or not self._band(o)]
         photos = [o for o in photos if stage == 'trimap' or not self._band(o[0])]
         store_attr(but='bands')
@@ -363,9 +366,9 @@ def _check(self:Composer):
 
 # %% ../nbs/01_data_prep.ipynb #n8a26f9a
 @patch
-def _warped(self:Composer, rgba, m):
+def _warped(self:Composer, rgba, m, border=cv2.BORDER_REPLICATE):
     "(colour, alpha) of the picture under the matrix `m`, uint8"
-    out = _warp(rgba, m, self.size)
+    out = _warp(rgba, m, self.size, border)
     return cv2.cvtColor(out, cv2.COLOR_RGBA2RGB),cv2.extractChannel(out, 3)
 
 @patch
@@ -381,7 +384,8 @@ def _person(self:Composer, rng):
     path = _one_of(self.cutouts, rng)
     rgba = _read_cutout(path)
     m = self._window_matrix(rgba[...,3], rng, 0 if self.plain else 15)
-    colour,alpha = self._warped(rgba, m)
+    whole = max(e.max() for e in _edges(rgba[...,3])) <= 5
+    colour,alpha = self._warped(rgba, m, cv2.BORDER_CONSTANT if whole else cv2.BORDER_REPLICATE)
     return colour,alpha,self._band(path)*_scale(m)
 
 # %% ../nbs/01_data_prep.ipynb #na2247eb
@@ -402,15 +406,43 @@ def _people(self:Composer, rng):
 def _thing(self:Composer, rng):
     "A random thing, somewhere: (colour, alpha)"
     rgba = _read_cutout(_one_of(self.objects, rng))
-    rgba[[0,-1],:,3] = 0    # nothing is continued beyond the picture's edge
-    rgba[:,[0,-1],3] = 0
     h,w = rgba.shape[:2]
     side = max(h,w)/rng.uniform(.2,.8)
     x = w/2 + side*rng.uniform(-.5,.5)
     y = h/2 + side*rng.uniform(-.5,.3)
     m = _matrix((x,y), side, self.size, rng, 10)
-    colour,alpha = self._warped(rgba, m)
+    colour,alpha = self._warped(rgba, m, cv2.BORDER_CONSTANT)
     return _jitter(colour, rng),alpha
+
+# %% ../nbs/01_data_prep.ipynb #n1f389d7
+def _shape(rng, n=256):
+    "A soft-edged random shape, between an ellipse and a rectangle: nxn uint8"
+    y,x = np.abs(np.mgrid[-1:1:n*1j,-1:1:n*1j])/np.array([rng.uniform(.45,.95),.95])[:,None,None]
+    power = rng.choice((2,2,3,6))
+    inside = 1 - (x**power+y**power)**(1/power)
+    return to_byte(255*np.clip(inside*n/4 + .5, 0, 1))
+
+@patch
+def _something(self:Composer, rng):
+    "A thing of `held`, or a shape cut out of a background: RGBA"
+    if self.held and rng.random() < .5: return _read_cutout(_one_of(self.held, rng))
+    alpha = _shape(rng)
+    return np.dstack([_background(_one_of(self.backgrounds, rng), rng, len(alpha)),alpha])
+
+@patch
+def _held(self:Composer, fg, alpha, rng):
+    "The person with something before the lower part of the body, and the alpha of both"
+    y,x = np.nonzero(alpha > 127)
+    low = y > np.quantile(y, .5) if len(y) else y > 0
+    if not low.any(): return fg,alpha
+    i = rng.choice(np.flatnonzero(low))
+    rgba = self._something(rng)
+    h,w = rgba.shape[:2]
+    side = max(h,w)*self.size/(np.ptp(x)+1)/rng.uniform(.25,.7)
+    m = _matrix((w/2,h/2), side, self.size, rng, 30)
+    m[:,2] += np.array([x[i],y[i]]) - self.size/2
+    colour,t = self._warped(rgba, m, cv2.BORDER_CONSTANT)
+    return _merge(_jitter(colour, rng), t, fg, alpha)
 
 # %% ../nbs/01_data_prep.ipynb #nb3c07ec
 _HARD = (_darken,),(_low_contrast,),(_shadow,),(_low_contrast,_darken)
@@ -428,6 +460,7 @@ def _composed(self:Composer, rng):
     if self.plain: return fg,bg,alpha,band
     fg = _jitter(fg, rng)
     bg = _jitter(bg, rng, 1.5)
+    if self.stage == 'trimap' and rng.random() < SHARES['held']: fg,alpha = self._held(fg, alpha, rng)
     if rng.random() < self.hard: fg,bg = _hard_light(fg, bg, alpha, rng)
     if self.objects and rng.random() < SHARES['thing']:
         thing,t = self._thing(rng)

@@ -613,14 +613,15 @@ class Sources:
     people:list         # [`MattingItem`]: photographs and cut-outs
     backgrounds:list    # [path]: pictures with nobody in them
     objects:list = ()   # [path]: RGBA cut-outs of things and animals
+    held:list = ()      # [path]: RGBA cut-outs of things that people hold
     bands:dict = field(default_factory=dict)   # {stem: px from the outline that are not to be trusted}
 
     @property
     def photos(self): return [o.pair for o in self.people if o.kind == 'photo']   # as taken: (image, alpha)
 
     def split(self, valid=.05, seed=0, part=1.): # (`Sources` to train on, `Sources` to validate on)
-        "`split_items` of people, backgrounds and objects"
-        kinds = 'people', 'backgrounds', 'objects'
+        "`split_items` of people, backgrounds and things"
+        kinds = 'people', 'backgrounds', 'objects', 'held'
         sides = zip(*(_split_or_share(getattr(self, k), valid, seed, part) for k in kinds))
         return tuple(replace(self, **dict(zip(kinds, side))) for side in sides)
 
@@ -639,7 +640,7 @@ def _bands(root):
 
 # %% ../nbs/toolbox/datasets.ipynb #n508d8c2
 def composition_sources(
-    root,             # A dataset's name, or a folder that `matting_items` knows; objects/ in it are taken along
+    root,             # A dataset's name, or a folder that `matting_items` knows; objects/ and held/ in it are taken along
     backgrounds=None, # Folder of pictures with nobody in them; None: backgrounds/ in `root`
     **kw,             # `workers`, `cache`, `progress` of `aisegment_pairs`
 )->Sources:
@@ -651,9 +652,9 @@ def composition_sources(
     people = [o for o in people if o.kind != 'mask']
     if not people: raise MissingDataset(f'root: {root} {_NEEDS}; there are no people with alphas')
     places, more = _folder(folder, 'photo', **kw)
-    things, odd = _folder(root/'objects', 'cutout', **kw) if (root/'objects').is_dir() else ([], more[:0])
-    _warn_of(root, report, more, odd)
-    return Sources(people, places, things, _bands(root))
+    things = {o: _folder(root/o, 'cutout', **kw) for o in ('objects','held') if (root/o).is_dir()}
+    _warn_of(root, report, more, *(left for _,left in things.values()))
+    return Sources(people, places, bands=_bands(root), **{k: files for k,(files,_) in things.items()})
 
 _NEEDS = 'needs backgrounds/, and photos/ with alphas/, or cutouts/, or portraits/'
 
@@ -666,7 +667,7 @@ def _warn_of(root, *reports):
 # %% ../nbs/toolbox/datasets.ipynb #nf6e82b0
 def _files_of(o):
     "All files behind sources, an item, a pair, a path, or a list of such"
-    if isinstance(o, Sources): o = [*o.people, *o.backgrounds, *o.objects]
+    if isinstance(o, Sources): o = [*o.people, *o.backgrounds, *o.objects, *o.held]
     if isinstance(o, MattingItem): o = o.pair
     if not isinstance(o, (list,tuple)): return [] if o is None else [str(o)]
     return [f for part in o for f in _files_of(part)]

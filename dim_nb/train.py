@@ -50,7 +50,7 @@ def _composer(sources, cache, workers, repeat, **how):
     "What makes the samples of one side"
     cutouts = prepare_foregrounds([o.pair for o in sources.people], cache, max(1, workers))
     photos = _repeated(sources.photos, repeat)
-    return Composer(cutouts, sources.backgrounds, photos, sources.objects, bands=sources.bands, **how)
+    return Composer(cutouts, sources.backgrounds, photos, sources.objects, sources.held, bands=sources.bands, **how)
 
 # %% ../nbs/product/train.ipynb #u3000001
 def stage_dls(
@@ -204,7 +204,7 @@ def _cache(data):
 
 def _counts(sources):
     "How many pictures of each kind there are"
-    kinds = dict(people='people', photographs='photos', backgrounds='backgrounds', objects='objects')
+    kinds = dict(people='people', photographs='photos', backgrounds='backgrounds', objects='objects', held='held')
     return {kind: len(getattr(sources, name)) for kind,name in kinds.items()}
 
 def stage_learner(
@@ -392,7 +392,7 @@ STATUSES = {ValueError: 2, OSError: 2, ImportError: 2, Diverged: 1, KeyboardInte
 @delegates(recipe)
 def dim_train(
     stage:str,             # trimap, matting or refine
-    # folder with cutouts/ (RGBA) and backgrounds/; where there are any, photos/ with alphas/, objects/
+    # folder with cutouts/ (RGBA) and backgrounds/; where there are any, photos/ with alphas/, objects/, held/
     data:str=None,
     epochs:int=None,       # epochs in all, those already done included
     out:str=None,          # folder of the run: checkpoint, best weights, history, arguments

@@ -93,7 +93,7 @@ def test_all_kinds_are_sound(sources, things):
     "Photographs, objects and untrusted bands together: I = alpha F + (1-alpha) B, the same at each call"
     photos = [(f,f) for f in FACES]
     for stage in ('trimap','matting'):
-        c,again = (Composer(*sources, photos, things, stage, 96, bands={FACES[0].stem:11}) for _ in range(2))
+        c,again = (Composer(*sources, photos, things, things, stage, 96, bands={FACES[0].stem:11}) for _ in range(2))
         for i in range(40):
             s,o = c(i),again(i)
             assert np.allclose(s.clean, s.alpha[...,None]*s.fg+(1-s.alpha[...,None])*s.bg, atol=1e-2)
@@ -128,6 +128,31 @@ def test_things_behind_and_in_front():
     assert (a==alpha).all() and np.abs(composite(f,bg,a).astype(int)-composite(f,composite(thing,b,t),alpha)).max()<=3
     bg,a = _in_front(thing, t, b, alpha)
     assert np.abs(composite(f,bg,a).astype(int)-composite(thing,composite(f,b,alpha),t)).max()<=3
+
+def test_held_things_are_part_of_the_person(sources, things, monkeypatch):
+    only(monkeypatch, held=1)
+    f,alpha = np.full((96,96,3), 200, np.uint8),np.zeros((96,96), np.uint8)
+    alpha[20:,30:66] = 255
+    c = Composer(*sources, held=things, stage='trimap', size=96)
+    for i in range(20):
+        rng = np.random.default_rng(i)
+        fg,a = c._held(f, alpha, rng)
+        new = (a>alpha).nonzero()[0]
+        changed = (fg!=f).any(-1) & (a>0)
+        assert (a>=alpha).all() and changed.any() and np.median(changed.nonzero()[0])>45
+    assert c._held(f, alpha*0, rng)[1].max()==0          # nobody holds nothing
+    with_things = (c(0).alpha>.5).mean()
+    only(monkeypatch)
+    assert with_things>=(c(0).alpha>.5).mean()
+
+def test_nothing_is_continued_beyond_its_picture(sources, things):
+    "However small a thing gets, no line runs from it to the sample's edge"
+    rgba = np.full((64,64,4), 255, np.uint8)
+    m = np.array([[.05,0,40],[0,.05,40]])
+    c = Composer(*sources, stage='trimap', size=96)
+    assert c._warped(rgba, m)[1].min()==255              # a person who is cut by the edge goes on
+    _,alpha = c._warped(rgba, m, cv2.BORDER_CONSTANT)
+    assert alpha.max()>100 and (alpha>0).sum()<40
 
 def test_untrusted_bands(sources):
     "Wide unknown bands for the trimap network, nothing for the matting network"

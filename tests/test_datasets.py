@@ -267,7 +267,7 @@ def test_composition_sources(tmp_path):
         got = composition_sources(tmp_path, progress=False)
     assert [(o.stem,o.kind,o.alpha is None) for o in got.people]==[('p','photo',False),('c','cutout',True)]
     assert [b.name for b in got.backgrounds]==['b.jpg'] and got.photos==[got.people[0].pair]
-    assert not got.objects and not got.bands
+    assert not got.objects and not got.held and not got.bands
     for o in got.people:
         im,a = o.read()
         assert im.shape==(80,60,3) and a.shape==(80,60)
@@ -275,8 +275,8 @@ def test_composition_sources(tmp_path):
     with pytest.raises(MissingDataset, match='root'): composition_sources(tmp_path, progress=False)
 
 def training_folder(root, people=6):
-    "photos/ with alphas/, cutouts/, backgrounds/ and objects/, a manifest beside them"
-    for d in ('photos','alphas','cutouts','backgrounds','objects'): (root/d).mkdir(parents=True)
+    "photos/ with alphas/, cutouts/, backgrounds/, objects/ and held/, a manifest beside them"
+    for d in ('photos','alphas','cutouts','backgrounds','objects','held'): (root/d).mkdir(parents=True)
     stems = [f'{kind}_{i}' for i in range(people) for kind in ('ccp','ccph','voc')]
     for i,stem in enumerate(stems):
         m = matte(seed=i)
@@ -286,6 +286,7 @@ def training_folder(root, people=6):
         m = matte(seed=100+i)
         write_png(root/'cutouts'/f'cut_{i}.png', m)
         write_png(root/'objects'/f'cow_{i}.png', m)
+        write_png(root/'held'/f'bag_{i}.png', m)
         Image.fromarray(m[...,:3]).save(root/'backgrounds'/f'bg_{i}.jpg')
     rows = [f"{s},{s.split('_')[0]},{'mask' if i%2 else 'mask+model'}" for i,s in enumerate(stems)]
     (root/'manifest.csv').write_text('\n'.join(['stem,source,alpha',*rows])+'\n')
@@ -293,13 +294,13 @@ def training_folder(root, people=6):
 
 def test_sources_split_keeps_pictures_together(tmp_path):
     got = composition_sources(training_folder(tmp_path/'t'), progress=False)
-    assert (len(got.people),len(got.photos),len(got.backgrounds),len(got.objects))==(24,18,6,6)
+    assert (len(got.people),len(got.photos),len(got.backgrounds),len(got.objects),len(got.held))==(24,18,6,6,6)
     assert got.bands=={'ccph_0':7,'ccp_1':7,'voc_1':11,'ccph_2':7,'ccp_3':7,'voc_3':11,'ccph_4':7,'ccp_5':7,'voc_5':11}
     train,valid = got.split(.3)
     key = lambda o: o.stem.replace('ccph_','ccp_')
     assert valid.people and not {key(o) for o in train.people}&{key(o) for o in valid.people}
     assert len(train.people)+len(valid.people)==24 and train.bands==valid.bands==got.bands
-    for side in ('backgrounds','objects'):
+    for side in ('backgrounds','objects','held'):
         assert getattr(valid,side) and not set(getattr(train,side))&set(getattr(valid,side))
     half,same = got.split(.3, part=.5)
     assert same==valid and set(half.people)<set(train.people)
