@@ -67,7 +67,7 @@ SHARES = dict(
     far=.15,      # stage 'trimap': the person is far away
     nobody=.06,   # stage 'trimap': nobody in the picture
     another=.18,  # one more person, asked twice
-    held=.15,     # stage 'trimap': the person holds something
+    held=.25,     # stage 'trimap': the person holds something
     thing=.25,    # a thing or an animal, in front or beside; only where there are `objects`
     grey=.1,      # a grey picture
     lamp=.2,      # light of one colour, or of two
@@ -427,7 +427,9 @@ def _something(self:Composer, rng):
     "A thing of `held`, or a shape cut out of a background: RGBA"
     if self.held and rng.random() < .5: return _read_cutout(_one_of(self.held, rng))
     alpha = _shape(rng)
-    return np.dstack([_background(_one_of(self.backgrounds, rng), rng, len(alpha)),alpha])
+    colour = _background(_one_of(self.backgrounds, rng), rng, len(alpha))
+    if rng.random() < .5: colour = _gain(colour, rng.uniform(.05,.5))   # much that is held is dark
+    return np.dstack([colour,alpha])
 
 @patch
 def _held(self:Composer, fg, alpha, rng):
@@ -438,9 +440,10 @@ def _held(self:Composer, fg, alpha, rng):
     i = rng.choice(np.flatnonzero(low))
     rgba = self._something(rng)
     h,w = rgba.shape[:2]
-    side = max(h,w)*self.size/(np.ptp(x)+1)/rng.uniform(.25,.7)
+    broad = np.ptp(x)+1
+    side = max(h,w)*self.size/broad/rng.uniform(.25,.8)
     m = _matrix((w/2,h/2), side, self.size, rng, 30)
-    m[:,2] += np.array([x[i],y[i]]) - self.size/2
+    m[:,2] += np.array([x[i]+broad*rng.uniform(-.3,.3),y[i]]) - self.size/2
     colour,t = self._warped(rgba, m, cv2.BORDER_CONSTANT)
     return _merge(_jitter(colour, rng), t, fg, alpha)
 

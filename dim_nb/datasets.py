@@ -640,7 +640,7 @@ def _bands(root):
 
 # %% ../nbs/toolbox/datasets.ipynb #n508d8c2
 def composition_sources(
-    root,             # A dataset's name, or a folder that `matting_items` knows; objects/ and held/ in it are taken along
+    root,             # A dataset's name, or a folder that `matting_items` knows; objects/ and held/ are taken along
     backgrounds=None, # Folder of pictures with nobody in them; None: backgrounds/ in `root`
     **kw,             # `workers`, `cache`, `progress` of `aisegment_pairs`
 )->Sources:

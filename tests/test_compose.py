@@ -137,7 +137,6 @@ def test_held_things_are_part_of_the_person(sources, things, monkeypatch):
     for i in range(20):
         rng = np.random.default_rng(i)
         fg,a = c._held(f, alpha, rng)
-        new = (a>alpha).nonzero()[0]
         changed = (fg!=f).any(-1) & (a>0)
         assert (a>=alpha).all() and changed.any() and np.median(changed.nonzero()[0])>45
     assert c._held(f, alpha*0, rng)[1].max()==0          # nobody holds nothing
