@@ -257,11 +257,6 @@ def warnings_by_thread():
         warnings.showwarning = keep
         yield
 
-def _resolution(source):
-    "Dots per inch that a file notes, where they make sense"
-    dpi = read_dpi(source)
-    return dpi if dpi and all(0 < float(o) < 1e6 for o in dpi) else None
-
 @dataclass
 class Done:
     "What is left of a cut-out when its files are written"
@@ -292,7 +287,7 @@ class Cutting:
         source = sys.stdin.buffer.read() if job.source == STDIN else job.source
         image = read_image(source, None if self.drop_alpha else (255,255,255), self.max_pixels)
         cut = self.matter(image, job.trimap)
-        self.write(job, cut, _resolution(source))
+        self.write(job, cut, read_dpi(source))
         row = sheet_row(cut, self.bg) if self.sheet else None
         return Done(cut.image.shape[1::-1], time.perf_counter()-start, _notes.list, cut.verdict, row)
 

@@ -479,16 +479,20 @@ def write_png(
     return write_atomic(path, write)
 
 # %% ../nbs/toolbox/images.ipynb #n8b8a03f
+def _noted_dpi(im):
+    dpi = im.info.get('dpi')
+    return dpi if dpi and all(0 < float(o) < 1e6 for o in dpi) else None
+
 def read_dpi(
     src,   # Path, bytes or PIL image
-)->tuple:  # (x, y), or None where it does not say
+)->tuple:  # (x, y), or None where it says nothing that makes sense
     "Dots per inch that a file notes for printers; raises `ImageError`"
     name = _source_name(src)
-    if isinstance(src, Image.Image): return src.info.get('dpi')
-    if isinstance(src, (bytes, bytearray)): return _open(io.BytesIO(src), name, None).info.get('dpi')
+    if isinstance(src, Image.Image): return _noted_dpi(src)
+    if isinstance(src, (bytes, bytearray)): return _noted_dpi(_open(io.BytesIO(src), name, None))
     if not isinstance(src, (str, os.PathLike)): return None
     try:
-        with open(src, 'rb') as f: return _open(f, name, None).info.get('dpi')
+        with open(src, 'rb') as f: return _noted_dpi(_open(f, name, None))
     except OSError as e: raise ImageError(name, f'it cannot be read ({e.strerror or e})', 'Check the name.') from e
 
 # %% ../nbs/toolbox/images.ipynb #na0ad65f

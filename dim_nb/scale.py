@@ -14,13 +14,13 @@ import cv2, numpy as np
 from PIL import Image
 from fastcore.basics import chunked, patch, store_attr
 from .files import argument, command, find_images, progress, shown_name, write_atomic
-from .images import MAX_PIXELS, ImageError, read_image
+from .images import MAX_PIXELS, ImageError, ImageWarning, read_dpi, read_image
 from .looks import FOUND
 from .pipeline import PortraitMatter
 
 # %% ../nbs/product/scale.ipynb #0d792737
 RESULTS = dict(png=object, trimap=object, width=np.int32, height=np.int32, person=np.float32, certainty=np.float32,
-               seconds=np.float32, reason=object, error=object)   # the columns that a `Cutter` adds
+               seconds=np.float32, notes=object, reason=object, error=object)   # the columns that a `Cutter` adds
 
 class Cutter:
     "Cuts out batches of rows; can be pickled: the process that first calls it loads the networks, once"
@@ -63,40 +63,44 @@ def _begin(target):
         raise ImageError(target.name, f'its worker died {n} times over it', 'Look at this picture alone')
     write_atomic(mark, lambda p: p.write_text(str(n+1)))
 
-def png_bytes(picture)->bytes:
-    "A PIL image or uint8 array as an encoded PNG"
+def png_bytes(
+    picture,     # PIL image or uint8 array
+    dpi=None,    # Dots per inch (x, y) to note in it
+)->bytes:
+    "An encoded PNG"
     buffer = io.BytesIO()
     picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    picture.save(buffer, 'PNG', compress_level=4)
+    picture.save(buffer, 'PNG', compress_level=4, **(dict(dpi=dpi) if dpi else {}))
     return buffer.getvalue()
 
 @patch
 def cut(self:Cutter, path, data=None, target=None)->dict:
     "One picture's results, written to `target` or as bytes; raises what goes wrong"
     if target: _begin(target)
-    c = self.matter(read_image(path if data is None else data, max_pixels=self.max_pixels))
-    png = png_bytes(c.rgba)
+    source = path if data is None else data
+    c = self.matter(read_image(source, max_pixels=self.max_pixels))
+    png = png_bytes(c.rgba, read_dpi(source))
     if target: write_atomic(target, lambda p: p.write_bytes(png))
     h, w = c.alpha.shape
     return dict(png=b'' if target else png, trimap=b'' if target else png_bytes(c.trimap),
                 width=w, height=h, person=float(c.alpha.mean()), certainty=c.certainty)
 
 # %% ../nbs/product/scale.ipynb #06c2c719
-_EMPTY = dict(png=b'', trimap=b'', width=0, height=0, person=0., certainty=np.nan, reason='', error='')
+_EMPTY = dict(png=b'', trimap=b'', width=0, height=0, person=0., certainty=np.nan, notes='', reason='', error='')
 
 @patch
 def row(self:Cutter, path, data=None, target=None)->dict:
     "What a row gets: results, or the reason why there are none"
     start, target = time.perf_counter(), Path(target) if target else None
-    out = dict(_EMPTY)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)   # what they say of people is `certainty` here
-            out |= self.cut(path, data, target)
-    except (ImageError, OSError, ValueError, MemoryError, cv2.error) as e:
-        out |= dict(reason=getattr(e, 'reason', type(e).__name__), error=str(e).replace('<bytes>', shown_name(path)))
+    out, named = dict(_EMPTY), lambda o: str(o).replace('<bytes>', shown_name(path))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter('always', UserWarning)
+        try: out |= self.cut(path, data, target)
+        except (ImageError, OSError, ValueError, MemoryError, cv2.error) as e:
+            out |= dict(reason=getattr(e, 'reason', type(e).__name__), error=named(e))
     if target: _mark(target).unlink(missing_ok=True)
-    return out | dict(seconds=time.perf_counter()-start)
+    of_file = [named(o.message) for o in warned if issubclass(o.category, ImageWarning)]   # of people: `certainty`
+    return out | dict(notes='; '.join(of_file), seconds=time.perf_counter()-start)
 
 @patch
 def __call__(self:Cutter,
@@ -171,12 +175,12 @@ def _ray(rows, options, batch, workers):
 ENGINES = dict(local=_local, ray=_ray)
 
 # %% ../nbs/product/scale.ipynb #927bd993
-COLUMNS = ['path','target','width','height','person','certainty','seconds','reason','error']
+COLUMNS = ['path','target','width','height','person','certainty','seconds','notes','reason','error']
 
 def _read_manifest(file):
     import pandas as pd
     if not file.exists(): return {}
-    table = pd.read_parquet(file).reindex(columns=COLUMNS)   # an older one lacks some
+    table = pd.read_parquet(file).reindex(columns=COLUMNS).fillna({'notes': ''})   # an older one lacks some
     return {r['target']: r for r in table.to_dict('records')}
 
 def _write_manifest(file, rows):
@@ -229,6 +233,8 @@ def _summary(rows, seconds, out):
     doubtful = sum(r['certainty'] < FOUND for r in rows.values())
     lines = [f'{done} of {len(rows)} cut out in {seconds:.0f} s, in {shown_name(out)}']
     if doubtful: lines.append(f'{doubtful} of them unsure or with nobody: certainty below {FOUND} in manifest.parquet')
+    noted = sum(bool(r['notes']) for r in rows.values())
+    if noted: lines.append(f'{noted} with a note on the file: notes in manifest.parquet')
     return lines + [f'{n} failed: {reason}' for reason,n in failed.most_common()]
 
 # %% ../nbs/product/scale.ipynb #5652fd5b
@@ -269,4 +275,4 @@ def cut_frames(
         yield pd.DataFrame({k: list(v) for k,v in done.items()})
 
 SPARK_SCHEMA = ('path string, png binary, trimap binary, width int, height int, person float, '
-                'certainty float, seconds float, reason string, error string')
+                'certainty float, seconds float, notes string, reason string, error string')

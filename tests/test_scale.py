@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dim_nb.looks import FOUND, NOBODY
-from dim_nb.scale import ATTEMPTS, COLUMNS, Cutter, _mark, dim_scale, list_inputs, plan_targets, scale
+from dim_nb.scale import ATTEMPTS, COLUMNS, Cutter, _mark, _summary, dim_scale, list_inputs, plan_targets, scale
 
 PORTRAITS = sorted((Path(__file__).parent.parent/'data/portraits').glob('*.png'))
 SIZE = 96   # the networks look at small pictures here: 300 of them have to be done in a minute
@@ -42,6 +42,24 @@ def check(root, out, rows):
     table = pd.read_parquet(out/'manifest.parquet')
     assert len(table) == 300 and set(table.target) == set(rows)
     assert table.reason[table.error != ''].str.len().min() > 0
+
+def test_notes_and_resolution_are_kept(tmp_path):
+    "What the file was warned of stands in its row, and the cut-out notes the photograph's resolution"
+    photo = Image.open(PORTRAITS[0]).convert('RGB').resize((80, 96))
+    gif, jpg = tmp_path/'in'/'moving.gif', tmp_path/'in'/'scan.jpg'
+    gif.parent.mkdir()
+    photo.save(gif, save_all=True, append_images=[photo.rotate(5), photo.rotate(9)])
+    photo.save(jpg, dpi=(300, 150))
+    rows = {Path(r['path']).name: r for r in scale(gif.parent, tmp_path/'out', size=96).values()}
+    assert '3 frames' in rows['moving.gif']['notes'] and rows['scan.jpg']['notes'] == ''
+    assert '1 with a note on the file' in '\n'.join(_summary(rows, 1, tmp_path))
+    cut = Image.open(rows['scan.jpg']['target'])
+    assert [round(o) for o in cut.info['dpi']] == [300, 150]
+    cutter = Cutter(size=96)
+    cutter.load()
+    from_bytes = cutter.row('moving.gif', gif.read_bytes())
+    assert 'moving.gif' in from_bytes['notes'] and '<bytes>' not in from_bytes['notes']
+    assert pd.read_parquet(tmp_path/'out'/'manifest.parquet').notes.str.contains('frames').sum() == 1
 
 def workers_of_ray():
     import psutil
