@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'MOST', 'CLOSER', 'NEAREST', 'LARGER', 'LONG', 'WINDOW', 'WINDOWS', 'SURE', 'TURN', 'NOBODY', 'FOUND',
-           'coarse_alpha', 'person_parts', 'decided', 'Look', 'place', 'look_at', 'closer_boxes', 'is_closer',
-           'agreement', 'look_closer', 'long_look', 'best_turn', 'Seen', 'find_people']
+           'AGREED', 'SEEN', 'coarse_alpha', 'peak', 'person_parts', 'decided', 'Look', 'place', 'look_at',
+           'closer_boxes', 'is_closer', 'agreement', 'look_closer', 'long_look', 'best_turn', 'believed', 'Seen',
+           'find_people']
 
 # %% ../nbs/product/looks.ipynb #k80e92cd
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from .images import resize_to, work_size
 def coarse_alpha(probs):
     "How much of each pixel is person, as far as the trimap network can tell: p(foreground) + ½ p(unknown)"
     return probs[...,2]+probs[...,1]/2
+
+def peak(probs)->float: # 0..1
+    "The largest coarse alpha that any 5x5 pixels have on average"
+    return float(cv2.blur(coarse_alpha(probs), (5,5)).max())
 
 def person_parts(
     probs:np.ndarray,  # hxwx3 float32, from `trimap_probs`
@@ -45,8 +50,9 @@ class Look:
     @property
     def shape(self): return tuple(o.stop-o.start for o in self.box)
     @property
-    def certainty(self): return float(self.agreed*cv2.blur(self.probs[...,2], (5,5)).max())
+    def certainty(self): return self.agreed*peak(self.probs)
 
+# %% ../nbs/product/looks.ipynb #n3a81d98
 def place(
     image:np.ndarray,  # HxWx3 uint8
     box:tuple=None,    # Slices of rows and columns; None: everything
@@ -169,8 +175,20 @@ def best_turn(nets, first:Look)->int: # Quarter turns, counterclockwise as `np.r
     return best+1 if turned[best] >= max(SURE, decided(first.probs)+TURN) else 0
 
 # %% ../nbs/product/looks.ipynb #kf9463a5
-NOBODY, FOUND = .35, .7  # certainties: below the first nobody is there, from the second on somebody is
+NOBODY, FOUND = .2, .6   # certainties: below the first nobody is there, from the second on somebody is
+AGREED, SEEN = .5, .5    # closer looks must agree so far; a first look with such a peak has seen somebody
 
+def believed(first:Look, near)->list:
+    "Of closer looks those to go on with; the first look itself where it has seen somebody and they tell another story"
+    found = [o for o in near if o.certainty >= NOBODY]
+    if not found: return []
+    agreed = [o for o in found if o.agreed >= AGREED]
+    if len(agreed) < len(found) and peak(first.probs) >= SEEN:
+        return [Look(first.box, first.small, first.probs, max(o.agreed for o in found))]
+    whole = [o for o in agreed or found if o.box == first.box]
+    return whole or agreed or found
+
+# %% ../nbs/product/looks.ipynb #n09f2319
 @dataclass
 class Seen:
     "What the looks at a picture have found"
@@ -194,6 +212,4 @@ def find_people(
         return Seen(upright, [upright], upright.certainty, turn)
     near = [look_closer(nets, image, first, box, size) for box in closer_boxes(first)]
     certainty = max((o.certainty for o in near), default=0.)
-    found = [o for o in near if o.certainty >= NOBODY]
-    whole = [o for o in found if o.box == first.box]
-    return Seen(first, whole or found, certainty)
+    return Seen(first, believed(first, near), certainty)

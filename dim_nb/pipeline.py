@@ -21,7 +21,7 @@ from .labels import foreground_colours
 from .guided import guide_coefficients
 from .hub import fetch_weights, push_weights
 from .onnx import GRAPHS, OnnxNets, cuda_runtime
-from .looks import FOUND, NOBODY, Seen, find_people, place
+from .looks import FOUND, NOBODY, Seen, find_people, peak, place
 
 # %% ../nbs/product/pipeline.ipynb #290a3a62
 @dataclass
@@ -302,15 +302,15 @@ class Predicted:
         probs, # hxwx3 float32, from `trimap_probs`
         size,  # (h, w) at which the networks work
     ):
-        self.trimap = probs_to_trimap(probs, size)
+        self.trimap, self.peak = probs_to_trimap(probs, size), peak(probs)
         self.sure = sure_known(probs, self.trimap)
     def settle(self, alpha): return settle_known(alpha, self.trimap, self.sure)
     def settle_full(self, alpha): return alpha
     def full_size(self, size): return resize_to(self.trimap, size, cv2.INTER_NEAREST)
     def wants_detail(self, alpha): return (alpha > .01) & (alpha < .99)
     def nobody(self, alpha):
-        "Too little foreground in the trimap, or too little alpha"
-        return (alpha > .5).mean() < .005 or (self.trimap == TRIMAP_FG).mean() < .001
+        "Nothing that looks like a person, or too little alpha"
+        return self.peak < .5 or (alpha > .5).mean() < .005
 
 # %% ../nbs/product/pipeline.ipynb #22cf142f
 ONE_PASS = 640*640  # pixels that a network takes at once

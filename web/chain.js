@@ -88,7 +88,7 @@ export async function cutOut(ort, nets, config, photo, drawn, tell) {
 
   const settled = settle(rough, known.trimap, known.sure, Boolean(drawn));
   let coarse = settle(await refinedAlpha(ort, nets, small, settled), known.trimap, known.sure, Boolean(drawn));
-  const nobody = !drawn && isNobody(coarse, known.trimap);
+  const nobody = !drawn && isNobody(coarse, known.peak);
   if (nobody) coarse = plane(sw, sh);
   let alpha = clip01({ ...resize(coarse, w, h, 'cubic') });
   if (alpha.data === coarse.data) alpha = { ...alpha, data: alpha.data.slice() };
@@ -105,10 +105,10 @@ export async function cutOut(ort, nets, config, photo, drawn, tell) {
   return { w, h, cut, nobody, seconds };
 }
 
-function isNobody(alpha, trimap) {
-  let person = 0, sure = 0;
-  for (let i = 0; i < trimap.length; i++) { person += alpha.data[i] > 0.5; sure += trimap[i] === FG; }
-  return person < 0.005 * trimap.length || sure < 0.001 * trimap.length;
+function isNobody(alpha, peak) {
+  let person = 0;
+  for (const a of alpha.data) person += a > 0.5;
+  return peak < 0.5 || person < 0.005 * alpha.data.length;
 }
 
 export { BG, FG, UNKNOWN };

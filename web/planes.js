@@ -126,7 +126,21 @@ export function probsToTrimap(probs, w, h, { fg, bg, island, sure }) {
   for (let i = 0; i < n; i++) {
     certain[i] = (trimap[i] === BG && p.data[3 * i] >= sure) || (trimap[i] === FG && p.data[3 * i + 2] >= sure) ? 1 : 0;
   }
-  return { trimap, sure: certain };
+  return { trimap, sure: certain, peak: peak(probs) };
+}
+
+// The largest mean, over 5x5 pixels, of p(foreground) + half of p(unknown)
+export function peak(probs) {
+  let best = 0;
+  for (let y = 2; y < probs.h - 2; y++) for (let x = 2; x < probs.w - 2; x++) {
+    let sum = 0;
+    for (let v = -2; v <= 2; v++) for (let u = -2; u <= 2; u++) {
+      const i = 3 * ((y + v) * probs.w + x + u);
+      sum += probs.data[i + 2] + probs.data[i + 1] / 2;
+    }
+    best = Math.max(best, sum / 25);
+  }
+  return best;
 }
 
 export function settle(alpha, trimap, sure, drawn, tolerance = 0.1) {
