@@ -63,6 +63,7 @@ def _begin(target):
         raise ImageError(target.name, f'its worker died {n} times over it', 'Look at this picture alone')
     write_atomic(mark, lambda p: p.write_text(str(n+1)))
 
+# %% ../nbs/product/scale.ipynb #n376d0bb
 def png_bytes(
     picture,     # PIL image or uint8 array
     dpi=None,    # Dots per inch (x, y) to note in it
