@@ -435,9 +435,8 @@ def _something(self:Composer, rng):
 def _held(self:Composer, fg, alpha, rng):
     "The person with something before the lower part of the body, and the alpha of both"
     y,x = np.nonzero(alpha > 127)
-    low = y > np.quantile(y, .5) if len(y) else y > 0
-    if not low.any(): return fg,alpha
-    i = rng.choice(np.flatnonzero(low))
+    if not y.size: return fg,alpha
+    i = rng.choice(np.flatnonzero(y >= np.median(y)))
     rgba = self._something(rng)
     h,w = rgba.shape[:2]
     broad = np.ptp(x)+1
