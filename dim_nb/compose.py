@@ -76,12 +76,14 @@ SHARES = dict(
 )
 
 # %% ../nbs/01_data_prep.ipynb #ne132f71
-def _edges(alpha): return alpha[:,0],alpha[:,-1],alpha[0],alpha[-1]
+def _touched(alpha):
+    "Which edges of its picture the person touches: left, right, top, bottom"
+    return [edge.max() > 5 for edge in (alpha[:,0],alpha[:,-1],alpha[0],alpha[-1])]
 
 def _keep_inside(alpha, x, y, side):
     "Shrink and move a window so that it crosses no edge that the person touches"
     h,w = alpha.shape
-    left,right,top,bottom = (e.max() > 5 for e in _edges(alpha))
+    left,right,top,bottom = _touched(alpha)
     if left and right: side = min(side, w)
     if top and bottom: side = min(side, h)
     if left: x = max(x, side/2)
@@ -384,8 +386,8 @@ def _person(self:Composer, rng):
     path = _one_of(self.cutouts, rng)
     rgba = _read_cutout(path)
     m = self._window_matrix(rgba[...,3], rng, 0 if self.plain else 15)
-    whole = max(e.max() for e in _edges(rgba[...,3])) <= 5
-    colour,alpha = self._warped(rgba, m, cv2.BORDER_CONSTANT if whole else cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REPLICATE if any(_touched(rgba[...,3])) else cv2.BORDER_CONSTANT
+    colour,alpha = self._warped(rgba, m, border)
     return colour,alpha,self._band(path)*_scale(m)
 
 # %% ../nbs/01_data_prep.ipynb #na2247eb
@@ -403,6 +405,12 @@ def _people(self:Composer, rng):
     return colour,alpha,band
 
 @patch
+def _laid(self:Composer, thing, m, rng):
+    "(colour, alpha) of an RGBA thing under the matrix `m`; it ends where its picture ends"
+    colour,alpha = self._warped(thing, m, cv2.BORDER_CONSTANT)
+    return _jitter(colour, rng),alpha
+
+@patch
 def _thing(self:Composer, rng):
     "A random thing, somewhere: (colour, alpha)"
     rgba = _read_cutout(_one_of(self.objects, rng))
@@ -410,9 +418,7 @@ def _thing(self:Composer, rng):
     side = max(h,w)/rng.uniform(.2,.8)
     x = w/2 + side*rng.uniform(-.5,.5)
     y = h/2 + side*rng.uniform(-.5,.3)
-    m = _matrix((x,y), side, self.size, rng, 10)
-    colour,alpha = self._warped(rgba, m, cv2.BORDER_CONSTANT)
-    return _jitter(colour, rng),alpha
+    return self._laid(rgba, _matrix((x,y), side, self.size, rng, 10), rng)
 
 # %% ../nbs/01_data_prep.ipynb #n1f389d7
 def _shape(rng, n=256):
@@ -443,8 +449,7 @@ def _held(self:Composer, fg, alpha, rng):
     side = max(h,w)*self.size/broad/rng.uniform(.25,.8)
     m = _matrix((w/2,h/2), side, self.size, rng, 30)
     m[:,2] += np.array([x[i]+broad*rng.uniform(-.3,.3),y[i]]) - self.size/2
-    colour,t = self._warped(rgba, m, cv2.BORDER_CONSTANT)
-    return _merge(_jitter(colour, rng), t, fg, alpha)
+    return _merge(*self._laid(rgba, m, rng), fg, alpha)
 
 # %% ../nbs/01_data_prep.ipynb #nb3c07ec
 _HARD = (_darken,),(_low_contrast,),(_shadow,),(_low_contrast,_darken)
