@@ -21,7 +21,7 @@ from .labels import foreground_colours
 from .guided import guide_coefficients
 from .hub import fetch_weights, push_weights
 from .onnx import GRAPHS, OnnxNets, cuda_runtime
-from .looks import FOUND, NOBODY, Seen, find_people, peak, place
+from .looks import FOUND, NOBODY, SEEN, Seen, find_people, peak, place
 
 # %% ../nbs/product/pipeline.ipynb #290a3a62
 @dataclass
@@ -310,7 +310,7 @@ class Predicted:
     def wants_detail(self, alpha): return (alpha > .01) & (alpha < .99)
     def nobody(self, alpha):
         "Nothing that looks like a person, or too little alpha"
-        return self.peak < .5 or (alpha > .5).mean() < .005
+        return self.peak < SEEN or (alpha > .5).mean() < .005
 
 # %% ../nbs/product/pipeline.ipynb #22cf142f
 ONE_PASS = 640*640  # pixels that a network takes at once
