@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'Diverged', 'RunSaver', 'WeightAverage', 'WeightsError', 'save_weights', 'read_weights', 'set_weights',
-           'load_weights', 'RunError', 'first_alone', 'together', 'fit_resumable', 'HalfOnCpu', 'keep_heap']
+           'load_weights', 'RunError', 'first_alone', 'together', 'fit_resumable', 'Frozen', 'HalfOnCpu', 'keep_heap']
 
 # %% ../nbs/toolbox/training.ipynb #n4bbc048
 import ctypes, json, pickle, time, zipfile
@@ -365,6 +365,12 @@ def fit_resumable(
         if saver.start < epochs: _run_schedule(learn, schedule, epochs, lr, saver.start, callbacks)
     distrib_barrier()   # until the first process has written the last checkpoint
     return pd.DataFrame(saver.history)
+
+# %% ../nbs/toolbox/training.ipynb #nb17283d
+class Frozen(Callback):
+    "A part of the network keeps its weights, and its batch norms their statistics"
+    def __init__(self, part:nn.Module): self.part = part.requires_grad_(False)
+    def before_train(self): self.part.eval()   # fastai has just set the whole network to training
 
 # %% ../nbs/toolbox/training.ipynb #0606a913
 class HalfOnCpu(Callback):
