@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'MOST', 'CLOSER', 'NEAREST', 'LARGER', 'LONG', 'WINDOW', 'WINDOWS', 'SURE', 'TURN', 'NOBODY', 'FOUND',
-           'AGREED', 'SEEN', 'coarse_alpha', 'peak', 'person_parts', 'decided', 'Look', 'place', 'look_at',
-           'closer_boxes', 'is_closer', 'agreement', 'look_closer', 'long_look', 'best_turn', 'believed', 'Seen',
-           'find_people']
+           'AGREED', 'SEEN', 'OPEN', 'COVERED', 'SHARE', 'coarse_alpha', 'peak', 'person_parts', 'decided', 'Look',
+           'place', 'look_at', 'closer_boxes', 'is_closer', 'agreement', 'look_closer', 'long_look', 'best_turn',
+           'covered', 'believed', 'look_in_windows', 'Seen', 'find_people']
 
 # %% ../nbs/product/looks.ipynb #k80e92cd
 from dataclasses import dataclass
@@ -115,15 +115,17 @@ def closer_boxes(
 def is_closer(box, look): return max(o.stop-o.start for o in box) <= CLOSER*max(look.shape)
 
 # %% ../nbs/product/looks.ipynb #k6781063
+def _on_grid(box, wide:Look):
+    "A box as slices of rows and columns of what a wider look has seen"
+    scale = np.divide(wide.probs.shape[:2], wide.shape)
+    ends = [((o.start-w.start)*k, (o.stop-w.start)*k) for o, w, k in zip(box, wide.box, scale)]
+    return tuple(slice(int(low), int(np.ceil(high))) for low, high in ends)
+
 def agreement(wide:Look, near:Look)->float: # IoU, 0..1
     "How far the person in a closer look is the one that the wider look saw there"
-    before, after = coarse_alpha(wide.probs), coarse_alpha(near.probs)
-    scale = np.divide(before.shape, wide.shape)
-    ends = [((o.start-w.start)*k, (o.stop-w.start)*k) for o, w, k in zip(near.box, wide.box, scale)]
-    (top, bottom), (left, right) = ends
-    part = before[int(top):int(np.ceil(bottom)), int(left):int(np.ceil(right))]
-    part = cv2.resize(part, after.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    a, b = part >= max(1e-6, min(.5, part.max()/2)), after >= .5
+    before, after = coarse_alpha(wide.probs)[_on_grid(near.box, wide)], coarse_alpha(near.probs)
+    before = cv2.resize(before, after.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    a, b = before >= max(1e-6, min(.5, before.max()/2)), after >= .5
     return float((a & b).sum()/max(1, (a | b).sum()))
 
 # %% ../nbs/product/looks.ipynb #k030bf2a
@@ -177,16 +179,37 @@ def best_turn(nets, first:Look)->int: # Quarter turns, counterclockwise as `np.r
 # %% ../nbs/product/looks.ipynb #kf9463a5
 NOBODY, FOUND = .2, .6   # certainties: below the first nobody is there, from the second on somebody is
 AGREED, SEEN = .5, .5    # closer looks must agree so far; a first look with such a peak has seen somebody
+OPEN, COVERED = .6, .8   # p(background) below which a pixel is open; so much of that must be looked at closer
+
+def covered(first:Look, near)->float: # 0..1
+    "How much of what the first look left open lies in the boxes of closer ones"
+    left = first.probs[...,0] < OPEN
+    inside = np.zeros_like(left)
+    for look in near: inside[_on_grid(look.box, first)] = True
+    return float((left & inside).sum()/max(1, left.sum()))
 
 def believed(first:Look, near)->list:
-    "Of closer looks those to go on with; the first look itself where it has seen somebody and they tell another story"
+    "Closer looks to go on with; the first look itself where it has seen somebody whom they deny or leave out"
     found = [o for o in near if o.certainty >= NOBODY]
     if not found: return []
     agreed = [o for o in found if o.agreed >= AGREED]
-    if len(agreed) < len(found) and peak(first.probs) >= SEEN:
-        return [Look(first.box, first.small, first.probs, max(o.agreed for o in found))]
-    whole = [o for o in agreed or found if o.box == first.box]
-    return whole or agreed or found
+    kept = [o for o in agreed or found if o.box == first.box] or agreed or found
+    doubted = len(agreed) < len(found) or covered(first, kept) < COVERED
+    if not doubted or peak(first.probs) < SEEN: return kept
+    return [Look(first.box, first.small, first.probs, max(o.agreed for o in found))]
+
+# %% ../nbs/product/looks.ipynb #n481aabd
+SHARE = .6   # of the picture's length and width: a window's
+
+def look_in_windows(nets, image:np.ndarray, size:int=640)->list: # [Look], or nothing
+    "The most certain person in four overlapping windows, where a look at the whole picture shows nobody"
+    near = []
+    for starts in np.ndindex(2, 2):
+        box = tuple(slice(round(s*(1-SHARE)*n), round((s+(1-s)*SHARE)*n)) for s, n in zip(starts, image.shape))
+        window = look_at(nets, image, box, size)
+        if peak(window.probs) < NOBODY: continue
+        near += [look_closer(nets, image, window, o, size) for o in closer_boxes(window)]
+    return [o for o in sorted(near, key=lambda o: -o.certainty)[:1] if o.certainty >= FOUND]
 
 # %% ../nbs/product/looks.ipynb #n09f2319
 @dataclass
@@ -211,5 +234,6 @@ def find_people(
         upright = look_at(nets, np.ascontiguousarray(np.rot90(image, turn)), size=size)
         return Seen(upright, [upright], upright.certainty, turn)
     near = [look_closer(nets, image, first, box, size) for box in closer_boxes(first)]
-    certainty = max((o.certainty for o in near), default=0.)
-    return Seen(first, believed(first, near), certainty)
+    looks = believed(first, near)
+    hidden = [] if looks or is_long else look_in_windows(nets, image, size)
+    return Seen(first, looks or hidden, max((o.certainty for o in near+hidden), default=0.))

@@ -84,7 +84,7 @@ def test_a_turn_is_found_back(turn):
 def test_which_looks_are_believed():
     def look(box, peak, agreed=1.):
         probs = np.zeros((20, 20, 3), np.float32)
-        probs[..., 0], probs[5:15, 5:15] = 1, (1-peak, 0, peak)
+        probs[..., 0], probs[2:8, 2:8] = 1, (1-peak, 0, peak)
         return Look(tuple(slice(*o) for o in box), None, probs, agreed)
     whole, part, other = ((0, 90), (0, 90)), ((0, 40), (0, 40)), ((50, 90), (50, 90))
     agrees, differs, nobody = look(part, .9, .8), look(other, .9, .3), look(other, .9, .1)
@@ -96,6 +96,8 @@ def test_which_looks_are_believed():
     assert believed(look(whole, .2), [differs]) == [differs]
     closer = look(whole, .9, .9)
     assert believed(look(whole, .9), [agrees, closer]) == [closer]     # it holds the others
+    kept, = believed(look(whole, .9), [look(other, .9, .9)])   # leaves out what the first look saw
+    assert kept.box == look(whole, 1).box
 
 # -- with the shipped networks
 
