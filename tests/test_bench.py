@@ -1,5 +1,6 @@
 "Seconds and memory: what is run in which process, what is foreseen, what is said when a method fails; dim_bench."
 import json, subprocess, sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pytest
@@ -25,6 +26,8 @@ def test_a_classical_method_gets_a_trimap(tmp_path):
                    str(write_png(tmp_path/'t.png', t)), 1)
     cf = run_job(job)
     assert cf['whole'] > 0 and cf['repeats'] == 1
+    smaller = str(write_png(tmp_path/'s.png', t[::2, ::2]))   # drawn at no more than 512 px
+    assert run_job(replace(job, trimap=smaller))['whole'] > 0
 
 def test_methods_are_data():
     found = bench_methods(['cf'], ['modnet=m.onnx'], ['cpu'], ['torch', 'onnx'], 'w')
@@ -37,9 +40,18 @@ def test_the_backend_reaches_the_pipeline(monkeypatch):
     asked = []
     monkeypatch.setattr(be.PortraitMatter, 'load', lambda weights=None, **
                         kw: asked.append((weights, kw)) or FakeMatter())
-    for method in bench_methods(devices=['cpu'], backends=['torch']):
+    for method in bench_methods(devices=['cpu'], backends=['torch', 'bf16']):
         method.load()
-    assert asked == [(None, dict(device='cpu')), (None, dict(device='cpu', backend='torch'))]
+    assert asked == [(None, dict(device='cpu')), (None, dict(device='cpu', backend='torch')),
+                     (None, dict(device='cpu', backend='torch', half=True))]
+
+def test_the_command_is_timed_from_start_to_end(tmp_path):
+    photo = str(write_png(tmp_path/'p.png', scene(0)[0]))
+    job = BenchJob(BenchMethod('ours command', 'cpu', 'command'), (48, 40), photo, repeats=1)
+    done = run_job(job)
+    assert done['whole'] > .2 and 50 < done['total_mb'] < 2000 and done['repeats'] == 1
+    assert sorted(f.name for f in tmp_path.iterdir()) == ['p.png']
+    with pytest.raises(subprocess.CalledProcessError): run_job(replace(job, image=str(tmp_path/'none.png')))
 
 def test_an_onnx_peer_is_timed(tmp_path):
     pytest.importorskip('onnxruntime')
