@@ -12,7 +12,8 @@ from fastcore.script import call_parse
 from .files import cache_dir, write_atomic
 from .images import read_image, work_size, write_png
 from .onnx import GRAPHS, OnnxNets
-from .pipeline import WEIGHTS, PortraitMatter
+from .looks import SEEN
+from .pipeline import PERSON, WEIGHTS, PortraitMatter
 from .trimaps import probs_to_trimap, sure_known
 
 # %% ../nbs/product/web.ipynb #6fbf3459
@@ -56,6 +57,7 @@ def page_config(
     files = {f'{n}{s}': (Path(weights)/f'{n}{s}').stat().st_size for n in GRAPHS for s in ('.onnx', '.safetensors')}
     return dict(size=_default(PortraitMatter.__init__, 'size'), smallest=_default(work_size, 'smallest'),
                 look=_default(OnnxNets.trimap_probs, 'size'), sure=_default(sure_known, 'least'),
+                seen=SEEN, person=PERSON,
                 **{k: _default(probs_to_trimap, k) for k in ('fg', 'bg', 'island')}, files=files, samples=samples)
 
 def build_page(

@@ -88,7 +88,7 @@ export async function cutOut(ort, nets, config, photo, drawn, tell) {
 
   const settled = settle(rough, known.trimap, known.sure, Boolean(drawn));
   let coarse = settle(await refinedAlpha(ort, nets, small, settled), known.trimap, known.sure, Boolean(drawn));
-  const nobody = !drawn && isNobody(coarse, known.peak);
+  const nobody = !drawn && isNobody(coarse, known.peak, config);
   if (nobody) coarse = plane(sw, sh);
   let alpha = clip01({ ...resize(coarse, w, h, 'cubic') });
   if (alpha.data === coarse.data) alpha = { ...alpha, data: alpha.data.slice() };
@@ -105,10 +105,10 @@ export async function cutOut(ort, nets, config, photo, drawn, tell) {
   return { w, h, cut, nobody, seconds };
 }
 
-function isNobody(alpha, peak) {
+function isNobody(alpha, peak, { seen, person: least }) {
   let person = 0;
   for (const a of alpha.data) person += a > 0.5;
-  return peak < 0.5 || person < 0.005 * alpha.data.length;
+  return peak < seen || person < least * alpha.data.length;
 }
 
 export { BG, FG, UNKNOWN };
