@@ -37,11 +37,11 @@ def predict_alpha(
 # %% ../nbs/03_matting_unet.ipynb #d2203f7e
 def matting_unet(
     pretrained:bool=False, # Encoder from ImageNet
-    **spec,                # What is to differ from the shipped one: encoder, decoder, widths …
+    **spec,                # What is to differ from the first release's: encoder, decoder, widths …
 )->nn.Module:              # Bx4xHxW in, RGB and trimap 0..1; Bx1xHxW out, alpha
     "The matting network; its range reaches a little past 0..1, so that the ends can be met"
-    shipped = dict(decoder='dynamic', encoder='lite0', n_in=4, n_out=1, y_range=[-.02,1.02])
-    return build_net(shipped | spec, pretrained)
+    first = dict(decoder='dynamic', encoder='lite0', n_in=4, n_out=1, y_range=[-.02,1.02])
+    return build_net(first | spec, pretrained)
 
 # %% ../nbs/03_matting_unet.ipynb #646c6389
 def _distance(a, b, eps=1e-6):
