@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MARGIN', 'MOST', 'CLOSER', 'NEAREST', 'LARGER', 'LONG', 'WINDOW', 'WINDOWS', 'SURE', 'TURN', 'NOBODY', 'FOUND',
            'AGREED', 'SEEN', 'OPEN', 'COVERED', 'SHARE', 'coarse_alpha', 'peak', 'person_parts', 'decided', 'Look',
-           'place', 'look_at', 'closer_boxes', 'is_closer', 'agreement', 'look_closer', 'long_look', 'best_turn',
-           'covered', 'believed', 'look_in_windows', 'Seen', 'find_people']
+           'place', 'look_at', 'closer_boxes', 'is_closer', 'agreement', 'look_closer', 'looks_closer', 'long_look',
+           'best_turn', 'covered', 'believed', 'look_in_windows', 'Seen', 'find_people']
 
 # %% ../nbs/product/looks.ipynb #k80e92cd
 from dataclasses import dataclass
@@ -141,6 +141,10 @@ def look_closer(nets, image, wide:Look, box, size:int=640, again:bool=True)->Loo
     around = tuple(slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes)) for i in (0,1))
     return look_closer(nets, image, near, around, size, False) if is_closer(around, near) else near
 
+def looks_closer(nets, image, wide:Look, size:int=640)->list: # [Look, …]
+    "A closer look at each place where a wider one is worth it"
+    return [look_closer(nets, image, wide, box, size) for box in closer_boxes(wide)]
+
 # %% ../nbs/product/looks.ipynb #kb8e9d32
 LONG = 2.5                 # a picture so many times as long as wide is looked at in windows
 WINDOW, WINDOWS = 1.5, 12  # length of a window in widths of the picture; of so many at most
@@ -208,7 +212,7 @@ def look_in_windows(nets, image:np.ndarray, size:int=640)->list: # [Look], or no
         box = tuple(slice(round(s*(1-SHARE)*n), round((s+(1-s)*SHARE)*n)) for s, n in zip(starts, image.shape))
         window = look_at(nets, image, box, size)
         if peak(window.probs) < NOBODY: continue
-        near += [look_closer(nets, image, window, o, size) for o in closer_boxes(window)]
+        near += looks_closer(nets, image, window, size)
     return [o for o in sorted(near, key=lambda o: -o.certainty)[:1] if o.certainty >= FOUND]
 
 # %% ../nbs/product/looks.ipynb #n09f2319
@@ -233,7 +237,7 @@ def find_people(
     if turn:
         upright = look_at(nets, np.ascontiguousarray(np.rot90(image, turn)), size=size)
         return Seen(upright, [upright], upright.certainty, turn)
-    near = [look_closer(nets, image, first, box, size) for box in closer_boxes(first)]
+    near = looks_closer(nets, image, first, size)
     looks = believed(first, near)
     hidden = [] if looks or is_long else look_in_windows(nets, image, size)
     return Seen(first, looks or hidden, max((o.certainty for o in near+hidden), default=0.))
