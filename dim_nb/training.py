@@ -190,7 +190,8 @@ def save_weights(
     "Save a model's weights and buffers as safetensors"
     def stored(t):
         t = t.detach().cpu().as_subclass(torch.Tensor)
-        return (t.half() if half and t.is_floating_point() else t).contiguous().clone()
+        small = t.half() if half and t.is_floating_point() else t
+        return (small if small.isfinite().equal(t.isfinite()) else t).contiguous().clone()   # 70000 is no fp16
     weights = {k: stored(v) for k,v in model.state_dict().items()}
     if hasattr(model, 'spec'): meta = dict(net=model.spec, **meta)
     raw = _sorted_header(save(weights, {k: json.dumps(v) for k,v in meta.items()}))
