@@ -11,7 +11,7 @@ __all__ = ['MARGIN', 'MOST', 'CLOSER', 'NEAREST', 'LARGER', 'LONG', 'WINDOW', 'W
 # %% ../nbs/product/looks.ipynb #k80e92cd
 from dataclasses import dataclass
 import cv2, numpy as np
-from .images import resize_to, work_size
+from .images import LOOK_SIZE, resize_to, work_size
 
 # %% ../nbs/product/looks.ipynb #k27d68d2
 def coarse_alpha(probs):
@@ -129,7 +129,7 @@ def agreement(wide:Look, near:Look)->float: # IoU, 0..1
     return float((a & b).sum()/max(1, (a | b).sum()))
 
 # %% ../nbs/product/looks.ipynb #k030bf2a
-LARGER = 320   # px at which the trimap network looks a second time where it cannot go closer
+LARGER = 448   # px at which the trimap network looks a second time where it cannot go closer
 
 def look_closer(nets, image, wide:Look, box, size:int=640, again:bool=True)->Look:
     "Look at a box, once more where the person in it is small, and compare with the look before"
@@ -157,7 +157,7 @@ def long_look(nets, image:np.ndarray, size:int=640)->Look:
     width, length = sorted(image.shape[:2])
     side = max(WINDOW*width, 2*length/(WINDOWS+1))
     starts = np.linspace(0, length-side, int(np.ceil(2*(length-side)/side))+1)
-    k = 224/side
+    k = LOOK_SIZE/side
     total = np.zeros((max(1, round(width*k)), round(length*k), 4), np.float32)
     for start in starts:
         along = slice(round(start), round(start+side))

@@ -12,7 +12,7 @@ import cv2, numpy as np
 from fastcore.basics import patch
 from fastcore.script import call_parse
 from .files import file_sha256, write_atomic
-from .images import net_size, soft_box
+from .images import LOOK_SIZE, net_size, soft_box
 from .guided import guided_alpha
 
 # %% ../nbs/product/onnx.ipynb #6f33ea56
@@ -176,9 +176,9 @@ def _planes(*arrays):
 # %% ../nbs/product/onnx.ipynb #40eaf603
 @patch
 def trimap_probs(self:OnnxNets,
-    image:np.ndarray, # HxWx3 uint8
-    size:int=224,     # Long side at which the network looks, px
-)->np.ndarray:        # hxwx3 float32 at the network's size: probability of background, unknown, foreground
+    image:np.ndarray,   # HxWx3 uint8
+    size:int=LOOK_SIZE, # Long side at which the network looks, px
+)->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees in a picture and in its mirror image, on average"
     h, w = net_size(*image.shape[:2], size)
     small = cv2.resize(image, (w,h), interpolation=cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR)

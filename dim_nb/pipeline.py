@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from .images import composite, cover, read_image, resize_to, row_strips, to_byte
+from .images import LOOK_SIZE, composite, cover, read_image, resize_to, row_strips, to_byte
 from .trimaps import (TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, read_trimap, settle_known,
     shrink_trimap, sure_known)
 from .labels import foreground_colours
@@ -155,7 +155,7 @@ class TorchNets:
 
 # %% ../nbs/product/pipeline.ipynb #c192808d
 @patch
-def trimap_probs(self:TorchNets, image:np.ndarray, size:int=224)->np.ndarray:
+def trimap_probs(self:TorchNets, image:np.ndarray, size:int=LOOK_SIZE)->np.ndarray:
     "HxWx3 uint8 → hxwx3 float32 at the network's size: probability of background, unknown, foreground"
     from dim_nb.trimap_net import trimap_probs
     with self.predicting(): return trimap_probs(self.trimap_net, image, size)

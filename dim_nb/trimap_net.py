@@ -9,7 +9,7 @@ __all__ = ['trimap_unet', 'TrimapLoss', 'unknown_share', 'wrong_known', 'trimap_
 import cv2, numpy as np, torch
 from torch import nn
 from fastai.losses import CrossEntropyLossFlat
-from .images import net_size
+from .images import LOOK_SIZE, net_size
 from .trimaps import probs_to_trimap
 from .tensors import Trimap, to_array, to_tensor
 from .unet import build_net
@@ -46,7 +46,7 @@ def wrong_known(pred, target):
 def trimap_probs(
     net:nn.Module,
     image:np.ndarray,   # HxWx3 uint8
-    size:int=224,       # Long side at which the network looks, px
+    size:int=LOOK_SIZE, # Long side at which the network looks, px
     flip:bool=True,     # Look at the mirror image too, and take the mean of both
 )->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees, at its own size"
@@ -62,7 +62,7 @@ def trimap_probs(
 def predict_trimap(
     net:nn.Module,
     image:np.ndarray,   # HxWx3 uint8
-    size:int=224,       # Long side at which the network looks, px
+    size:int=LOOK_SIZE, # Long side at which the network looks, px
     **kwargs,           # `fg`, `bg`, `island` of `probs_to_trimap`
 )->np.ndarray:          # HxW uint8: 0 background, 128 unknown, 255 foreground
     "Trimap of a photograph, at the photograph's own size"

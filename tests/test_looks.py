@@ -2,7 +2,7 @@
 import warnings
 from pathlib import Path
 import cv2, numpy as np, pytest
-from dim_nb.images import read_image
+from dim_nb.images import LOOK_SIZE, read_image
 from dim_nb.looks import FOUND, NOBODY, WINDOWS, Look, _joined, agreement, believed, best_turn, decided, find_people, look_at
 from dim_nb.pipeline import Clock, PortraitMatter
 from scenes import group
@@ -17,7 +17,7 @@ def iou(a, b): return ((a > .5)&(b > .5)).sum()/max(1, ((a > .5)|(b > .5)).sum()
 class Bright:
     "In place of the networks: what is bright is a person, unknown in a band of some pixels; counts its looks"
     def __init__(self): self.looked = 0
-    def trimap_probs(self, image, size=224):
+    def trimap_probs(self, image, size=LOOK_SIZE):
         self.looked += 1
         k = size/max(image.shape[:2])
         bright = cv2.resize(image[..., 0], None, fx=k, fy=k, interpolation=cv2.INTER_AREA)/255
@@ -68,7 +68,7 @@ def test_agreement_of_two_looks():
 def test_a_turn_is_found_back(turn):
     "Networks that know only what stands: bright below, dark above"
     class Upright(Bright):
-        def trimap_probs(self, image, size=224):
+        def trimap_probs(self, image, size=LOOK_SIZE):
             probs = super().trimap_probs(image, size)
             h, w = probs.shape[:2]
             if probs[h//2:, :, 2].sum() > 1.5*probs[:h//2, :, 2].sum(): return probs
