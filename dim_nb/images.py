@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'LOOK_SIZE', 'is_tensor', 'composite', 'ImageError', 'ImageWarning', 'tensor_array', 'read_pixels',
            'to_8bit', 'split_alpha', 'read_image', 'read_alpha', 'read_rgba', 'write_png', 'read_dpi', 'resize_to',
-           'work_size', 'net_size', 'cover', 'to_byte', 'row_strips', 'soft_box']
+           'work_size', 'net_size', 'look_image', 'cover', 'to_byte', 'row_strips', 'soft_box']
 
 # %% ../nbs/toolbox/images.ipynb #n173e0f6
 import functools, io, os, stat, struct, warnings, zlib
@@ -518,6 +518,7 @@ def work_size(
     k = min(largest, max(smallest, h, w))/max(h, w)
     return max(1, round(h*k)), max(1, round(w*k))
 
+# %% ../nbs/toolbox/images.ipynb #nd71c0de
 LOOK_SIZE = 320   # px: the long side at which the trimap network looks
 
 def net_size(
@@ -528,6 +529,15 @@ def net_size(
     "The size near h:w that an encoder can halve five times"
     k = size/max(h, w)
     return tuple(max(multiple, round(n*k/multiple)*multiple) for n in (h, w))
+
+def look_image(
+    image:np.ndarray,   # HxWx3 uint8
+    size:int=LOOK_SIZE, # Long side at which the network looks, px
+)->np.ndarray:          # hxwx3 uint8, both sides multiples of 32
+    "A picture as the trimap network is shown it"
+    h, w = net_size(*image.shape[:2], size)
+    how = cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (w,h), interpolation=how)
 
 # %% ../nbs/toolbox/images.ipynb #n008ec33
 def cover(

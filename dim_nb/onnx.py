@@ -12,7 +12,7 @@ import cv2, numpy as np
 from fastcore.basics import patch
 from fastcore.script import call_parse
 from .files import file_sha256, write_atomic
-from .images import LOOK_SIZE, net_size, soft_box
+from .images import LOOK_SIZE, look_image, soft_box
 from .guided import guided_alpha
 
 # %% ../nbs/product/onnx.ipynb #6f33ea56
@@ -180,9 +180,7 @@ def trimap_probs(self:OnnxNets,
     size:int=LOOK_SIZE, # Long side at which the network looks, px
 )->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees in a picture and in its mirror image, on average"
-    h, w = net_size(*image.shape[:2], size)
-    small = cv2.resize(image, (w,h), interpolation=cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR)
-    looks = _planes(small)
+    looks = _planes(look_image(image, size))
     plain, mirrored = self.run('trimap', np.concatenate([looks, looks[...,::-1]]))
     return ((plain + mirrored[...,::-1])/2).transpose(1,2,0)
 

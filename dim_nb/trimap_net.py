@@ -6,10 +6,10 @@
 __all__ = ['trimap_unet', 'TrimapLoss', 'unknown_share', 'wrong_known', 'trimap_probs', 'predict_trimap']
 
 # %% ../nbs/02_trimap_unet.ipynb #nd39ce70
-import cv2, numpy as np, torch
+import numpy as np, torch
 from torch import nn
 from fastai.losses import CrossEntropyLossFlat
-from .images import LOOK_SIZE, net_size
+from .images import LOOK_SIZE, look_image
 from .trimaps import probs_to_trimap
 from .tensors import Trimap, to_array, to_tensor
 from .unet import build_net
@@ -50,9 +50,7 @@ def trimap_probs(
     flip:bool=True,     # Look at the mirror image too, and take the mean of both
 )->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees, at its own size"
-    h,w = net_size(*image.shape[:2], size)
-    small = cv2.resize(image, (w,h), interpolation=cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR)
-    x = to_tensor(small, next(net.parameters()).device)
+    x = to_tensor(look_image(image, size), next(net.parameters()).device)
     if flip: x = torch.cat([x, x.flip(3)])
     probs = net.eval()(x).softmax(1)
     if flip: probs = (probs[:1] + probs[1:].flip(3))/2
