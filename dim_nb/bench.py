@@ -130,7 +130,7 @@ def _rounds(job, seconds):
 # %% ../nbs/product/bench.ipynb #nc61f7bd
 def time_command(
     job:BenchJob,
-)->dict:     # Median of the seconds, total_mb, repeats
+)->dict:     # Median of the seconds, total_mb (of all that this process has started: ask in a fresh one), repeats
     "`dim_cutout` on one file from start to end, each in a process of its own; the first does not count"
     code = 'from dim_nb.cutout import dim_cutout; raise SystemExit(dim_cutout())'
     words = [sys.executable, '-W', 'ignore', '-c', code]

@@ -48,7 +48,7 @@ def test_the_backend_reaches_the_pipeline(monkeypatch):
 def test_the_command_is_timed_from_start_to_end(tmp_path):
     photo = str(write_png(tmp_path/'p.png', scene(0)[0]))
     job = BenchJob(BenchMethod('ours command', 'cpu', 'command'), (48, 40), photo, repeats=1)
-    done = run_job(job)
+    done = be.run_in_process(job)   # where no other test has started anything
     assert done['whole'] > .2 and 50 < done['total_mb'] < 2000 and done['repeats'] == 1
     assert sorted(f.name for f in tmp_path.iterdir()) == ['p.png']
     with pytest.raises(subprocess.CalledProcessError): run_job(replace(job, image=str(tmp_path/'none.png')))
