@@ -68,7 +68,8 @@ SHARES = dict(
     nobody=.06,   # stage 'trimap': nobody in the picture
     another=.18,  # one more person, asked twice
     held=.25,     # stage 'trimap': the person holds something
-    thing=.25,    # a thing or an animal, in front or beside; only where there are `objects`
+    thing=.25,    # a thing or an animal, in front or behind; only where there are `objects`
+    joined=.2,    # stage 'trimap', photographs as taken: one more person, in front
     grey=.1,      # a grey picture
     lamp=.2,      # light of one colour, or of two
     dim=.15,      # photographs as taken: too dark
@@ -119,6 +120,7 @@ def _scale(m):
 def _warp(a, m, size, border=cv2.BORDER_REPLICATE):
     "The HxWx4 picture `a` under the matrix `m`, size x size"
     k = _scale(m)
+    if min(a.shape[:2]) < 2: k = 1   # a thing of one pixel cannot be halved
     if k <= .5:
         h,w = a.shape[0]//2,a.shape[1]//2
         half = cv2.resize(a[:2*h,:2*w], (w,h), interpolation=cv2.INTER_AREA)
@@ -404,21 +406,28 @@ def _people(self:Composer, rng):
             band = max(band, band2)
     return colour,alpha,band
 
+# %% ../nbs/01_data_prep.ipynb #n5c1d2e7f
 @patch
 def _laid(self:Composer, thing, m, rng):
     "(colour, alpha) of an RGBA thing under the matrix `m`; it ends where its picture ends"
     colour,alpha = self._warped(thing, m, cv2.BORDER_CONSTANT)
     return _jitter(colour, rng),alpha
 
+def _lap(alpha, rng):
+    "x and y of a random place on the lower half of the body, and the body's breadth, px; None where there is nobody"
+    y,x = np.nonzero(alpha > 127)
+    if not y.size: return None
+    i = rng.choice(np.flatnonzero(y >= np.median(y)))
+    return x[i],y[i],np.ptp(x)+1
+
 @patch
-def _thing(self:Composer, rng):
-    "A random thing, somewhere: (colour, alpha)"
-    rgba = _read_cutout(_one_of(self.objects, rng))
-    h,w = rgba.shape[:2]
-    side = max(h,w)/rng.uniform(.2,.8)
-    x = w/2 + side*rng.uniform(-.5,.5)
-    y = h/2 + side*rng.uniform(-.5,.3)
-    return self._laid(rgba, _matrix((x,y), side, self.size, rng, 10), rng)
+def _on_lap(self:Composer, rgba, lap, rng):
+    "The RGBA thing before the body, or beside it: (colour, alpha)"
+    (x,y,broad),(h,w) = lap,rgba.shape[:2]
+    side = max(h,w)*self.size/broad/rng.uniform(.25,.8)
+    m = _matrix((w/2,h/2), side, self.size, rng, 30)
+    m[:,2] += np.array([x+broad*rng.uniform(-.3,.3),y]) - self.size/2
+    return self._laid(rgba, m, rng)
 
 # %% ../nbs/01_data_prep.ipynb #n1f389d7
 def _shape(rng, n=256):
@@ -440,16 +449,22 @@ def _something(self:Composer, rng):
 @patch
 def _held(self:Composer, fg, alpha, rng):
     "The person with something before the lower part of the body, and the alpha of both"
-    y,x = np.nonzero(alpha > 127)
-    if not y.size: return fg,alpha
-    i = rng.choice(np.flatnonzero(y >= np.median(y)))
-    rgba = self._something(rng)
+    lap = _lap(alpha, rng)
+    if not lap: return fg,alpha
+    return _merge(*self._on_lap(self._something(rng), lap, rng), fg, alpha)
+
+# %% ../nbs/01_data_prep.ipynb #n5c1d2e7b
+@patch
+def _thing(self:Composer, alpha, rng):
+    "A random thing, before the body or somewhere: (colour, alpha)"
+    rgba = _read_cutout(_one_of(self.objects, rng))
+    lap = _lap(alpha, rng) if rng.random() < .5 else None
+    if lap: return self._on_lap(rgba, lap, rng)
     h,w = rgba.shape[:2]
-    broad = np.ptp(x)+1
-    side = max(h,w)*self.size/broad/rng.uniform(.25,.8)
-    m = _matrix((w/2,h/2), side, self.size, rng, 30)
-    m[:,2] += np.array([x[i]+broad*rng.uniform(-.3,.3),y[i]]) - self.size/2
-    return _merge(*self._laid(rgba, m, rng), fg, alpha)
+    side = max(h,w)/rng.uniform(.2,.8)
+    x = w/2 + side*rng.uniform(-.5,.5)
+    y = h/2 + side*rng.uniform(-.5,.3)
+    return self._laid(rgba, _matrix((x,y), side, self.size, rng, 10), rng)
 
 # %% ../nbs/01_data_prep.ipynb #nb3c07ec
 _HARD = (_darken,),(_low_contrast,),(_shadow,),(_low_contrast,_darken)
@@ -470,9 +485,8 @@ def _composed(self:Composer, rng):
     if self.stage == 'trimap' and rng.random() < SHARES['held']: fg,alpha = self._held(fg, alpha, rng)
     if rng.random() < self.hard: fg,bg = _hard_light(fg, bg, alpha, rng)
     if self.objects and rng.random() < SHARES['thing']:
-        thing,t = self._thing(rng)
-        place = _behind if rng.random() < .5 else _in_front
-        bg,alpha = place(thing, t, bg, alpha)
+        place = _behind if rng.random() < .4 else _in_front
+        bg,alpha = place(*self._thing(alpha, rng), bg, alpha)
     if rng.random() < self.low:
         fg,bg,alpha = _low_resolution((fg,bg,alpha), rng, self.size)
     return fg,bg,alpha,band
@@ -491,6 +505,18 @@ def _photo_matrix(h, w, size, rng):
     if rng.random() < .5: m[0] *= -1
     return _centred(m, (x,y), size)
 
+# %% ../nbs/01_data_prep.ipynb #n5c1d2e7d
+@patch
+def _joined(self:Composer, fg, bg, alpha, band, rng):
+    "A photograph as taken with one more person in front, or a thing: F, B, alpha and band"
+    if rng.random() < SHARES['joined']:
+        colour,one,width = self._person(rng)
+        fg,alpha = _merge(_jitter(colour, rng), one, fg, alpha)
+        band = max(band, width)
+    elif self.objects and rng.random() < SHARES['thing']:
+        bg,alpha = _in_front(*self._thing(alpha, rng), bg, alpha)
+    return fg,bg,alpha,band
+
 # %% ../nbs/01_data_prep.ipynb #n7ba4ad7
 @patch
 def _taken(self:Composer, rng):
@@ -503,7 +529,8 @@ def _taken(self:Composer, rng):
     photo = _jitter(photo, rng, .7)
     if rng.random() < SHARES['dim']: photo = _gain(photo, rng.uniform(.15,.7))
     if rng.random() < SHARES['shaded']: photo = _dim(photo, _one_side(rng, self.size, .4, .92))
-    return photo,photo,alpha,self._band(path)*_scale(m)
+    taken = photo,photo,alpha,self._band(path)*_scale(m)
+    return self._joined(*taken, rng) if self.stage == 'trimap' else taken
 
 # %% ../nbs/01_data_prep.ipynb #n76a5e84
 @patch

@@ -144,6 +144,37 @@ def test_held_things_are_part_of_the_person(sources, things, monkeypatch):
     only(monkeypatch)
     assert with_things>=(c(0).alpha>.5).mean()
 
+def test_a_thing_may_lie_before_the_body(sources, things, monkeypatch):
+    "Half of the things hide part of the body's lower half; the person is never enlarged"
+    alpha = np.zeros((96,96), np.uint8)
+    alpha[20:,30:66] = 255
+    c = Composer(*sources, objects=things, stage='trimap', size=96)
+    hidden = [np.minimum(c._thing(alpha, np.random.default_rng(i))[1], alpha) for i in range(60)]
+    assert 20<sum(o.max()>0 for o in hidden)<60
+    assert c._thing(alpha*0, np.random.default_rng(0))[1].shape==(96,96)      # nobody has no lap
+
+def test_photographs_as_taken_are_joined(sources, things, monkeypatch):
+    "By a person, who is foreground, or by a thing, which is not; the matting network sees none of it"
+    photos = [(f,f) for f in FACES]
+    def alone(i, stage='trimap'): return Composer(*sources, photos, things, stage=stage, size=96, taken=1)(i)
+    only(monkeypatch)
+    before = [alone(i).alpha for i in range(12)]
+    only(monkeypatch, joined=1)
+    more = [alone(i).alpha-b for i,b in enumerate(before)]
+    assert min(o.min() for o in more)>=-.01 and np.median([o.max() for o in more])>.9
+    only(monkeypatch, thing=1)
+    less = [alone(i).alpha-b for i,b in enumerate(before)]
+    assert max(o.max() for o in less)<=.01 and min(o.min() for o in less)<-.9
+    for stage_share in (dict(), dict(joined=1, thing=1)):
+        only(monkeypatch, **stage_share)
+        s = alone(0, 'matting')
+        assert (s.fg==s.bg).all()
+
+def test_what_is_too_small_to_halve_is_drawn_all_the_same():
+    "A thing of a picture's size on somebody of one pixel"
+    a = np.full((3,64,4), 255, np.uint8)
+    for k in (.4,.01,1e-4): assert _warp(a, np.array([[k,0,16],[0,k,16]]), 32, cv2.BORDER_CONSTANT).shape==(32,32,4)
+
 def test_nothing_is_continued_beyond_its_picture(sources, things):
     "However small a thing gets, no line runs from it to the sample's edge"
     rgba = np.full((64,64,4), 255, np.uint8)
