@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'Diverged', 'RunSaver', 'WeightAverage', 'WeightsError', 'save_weights', 'read_weights', 'set_weights',
-           'load_weights', 'RunError', 'first_alone', 'together', 'fit_resumable', 'Frozen', 'HalfOnCpu', 'keep_heap']
+           'load_weights', 'mean_net', 'RunError', 'first_alone', 'together', 'fit_resumable', 'Frozen', 'HalfOnCpu',
+           'keep_heap']
 
 # %% ../nbs/toolbox/training.ipynb #n4bbc048
-import ctypes, json, pickle, time, zipfile
+import copy, ctypes, json, pickle, time, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -239,6 +240,19 @@ def load_weights(
     weights, meta = read_weights(path)
     set_weights(model, weights, path)
     return meta
+
+# %% ../nbs/toolbox/training.ipynb #u1000041
+def mean_net(
+    nets:list,   # Models of one architecture that grew out of one another
+)->nn.Module:    # A copy of the first
+    "The model whose weights and buffers are the mean of the models'"
+    states = [net.state_dict() for net in nets]
+    def mean(k):
+        first = states[0][k]
+        return torch.stack([o[k] for o in states]).mean(0) if first.is_floating_point() else first
+    net = copy.deepcopy(nets[0])
+    net.load_state_dict({k: mean(k) for k in states[0]})
+    return net
 
 # %% ../nbs/toolbox/training.ipynb #cd24d375
 class RunError(ValueError):
