@@ -519,7 +519,7 @@ def work_size(
     return max(1, round(h*k)), max(1, round(w*k))
 
 # %% ../nbs/toolbox/images.ipynb #nd71c0de
-LOOK_SIZE = 320   # px: the long side at which the trimap network looks
+LOOK_SIZE = 384   # px: the long side at which the trimap network looks
 
 def net_size(
     h, w,         # Size of an image, px

@@ -129,7 +129,7 @@ def agreement(wide:Look, near:Look)->float: # IoU, 0..1
     return float((a & b).sum()/max(1, (a | b).sum()))
 
 # %% ../nbs/product/looks.ipynb #k030bf2a
-LARGER = 448   # px at which the trimap network looks a second time where it cannot go closer
+LARGER = 544   # px at which the trimap network looks a second time where it cannot go closer
 
 def look_closer(nets, image, wide:Look, box, size:int=640, again:bool=True)->Look:
     "Look at a box, once more where the person in it is small, and compare with the look before"
