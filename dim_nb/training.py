@@ -8,11 +8,12 @@ __all__ = ['SCHEDULES', 'Diverged', 'RunSaver', 'WeightAverage', 'WeightsError',
            'keep_heap']
 
 # %% ../nbs/toolbox/training.ipynb #n4bbc048
-import copy, ctypes, json, pickle, time, zipfile
+import ctypes, json, pickle, time, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
@@ -246,13 +247,9 @@ def mean_net(
     nets:list,   # Models of one architecture that grew out of one another
 )->nn.Module:    # A copy of the first
     "The model whose weights and buffers are the mean of the models'"
-    states = [net.state_dict() for net in nets]
-    def mean(k):
-        first = states[0][k]
-        return torch.stack([o[k] for o in states]).mean(0) if first.is_floating_point() else first
-    net = copy.deepcopy(nets[0])
-    net.load_state_dict({k: mean(k) for k in states[0]})
-    return net
+    mean = AveragedModel(nets[0], use_buffers=True)
+    for net in nets: mean.update_parameters(net)
+    return mean.module
 
 # %% ../nbs/toolbox/training.ipynb #cd24d375
 class RunError(ValueError):
