@@ -66,7 +66,7 @@ def _arrow(ax, start, end, label='', style='-', bend=0., up=.12):
 # %% ../nbs/toolbox/diagrams.ipynb #ea660472
 STAGES_DRAWN = dict(   # name: (middle of its box, title, small print)
     data=((4.6, .45), '01 data', 'alphas, trimaps, samples'),
-    trimap=((2.3, 1.5), '02 trimap U-net', 'looks at 320 px'),
+    trimap=((2.3, 1.5), '02 trimap U-net', 'looks at 416 px'),
     matting=((4.6, 1.5), '03 matting U-net', 'up to 640 px'),
     refine=((6.9, 1.5), '04 refinement', 'up to 640 px'),
     judge=((9.2, .45), '05 CelebA', 'judges the whole'))

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['write_atomic', 'shown_name', 'file_sha256', 'write_sums', 'check_sums', 'cache_dir', 'register_heif', 'find_images',
-           'image_files', 'progress', 'argument', 'command']
+           'image_files', 'progress', 'keep_heap', 'argument', 'command']
 
 # %% ../nbs/toolbox/files.ipynb #naecb354
-import functools, hashlib, inspect, io, json, os, re, sys, tempfile, warnings
+import ctypes, functools, hashlib, inspect, io, json, os, re, sys, tempfile, warnings
 from pathlib import Path
 from typing import Annotated
 from fastcore import script
@@ -211,6 +211,21 @@ def progress(
     from tqdm import tqdm
     live = sys.stderr.isatty() or 'ipykernel' in sys.modules
     return tqdm(it, total=total, unit=unit, **{'leave':False, 'delay':1, 'mininterval':.5 if live else 20, **kw})
+
+# %% ../nbs/toolbox/files.ipynb #f8a10002
+_KEPT = []   # what was asked for
+
+def keep_heap(
+    most:int=None, # Bytes of freed memory to keep, in blocks of up to a quarter of that; None: all
+)->bool:           # Is it kept? Only glibc can; what was asked for before is never made less
+    "Let the C library keep freed memory for whoever asks next, instead of returning it to the system"
+    if None in _KEPT or most and most <= max(_KEPT, default=0): return True
+    if {'MALLOC_TRIM_THRESHOLD_', 'MALLOC_MMAP_THRESHOLD_'} & set(os.environ): return False
+    try: mallopt = ctypes.CDLL('libc.so.6').mallopt
+    except (OSError, AttributeError): return False
+    _KEPT.append(most)
+    if most: return all([mallopt(-3, most//4), mallopt(-1, most)])         # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    return all([mallopt(-4, 0), mallopt(-1, 2**31-1), mallopt(-2, 2**28)]) # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
 
 # %% ../nbs/toolbox/files.ipynb #2540b023
 def argument(

@@ -17,13 +17,12 @@ from fastai.torch_core import TensorImage, default_device, num_distrib, rank_dis
 from fastcore.basics import ifnone
 from fasttransform import Transform
 from fastcore.script import call_parse
-from .files import cache_dir
+from .files import cache_dir, keep_heap
 from .trimaps import trimap_to_classes
 from .tensors import Alpha, MattingImage, MattingInput, Trimap
 from .datasets import composition_sources
 from .labels import prepare_foregrounds
 from .compose import Composer
-from .training import keep_heap
 
 # %% ../nbs/toolbox/loaders.ipynb #na162d89
 def _planar(*arrays):

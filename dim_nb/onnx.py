@@ -11,12 +11,16 @@ from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
 from fastcore.script import call_parse
-from .files import file_sha256, write_atomic
-from .images import LOOK_SIZE, look_image, soft_box
+from .files import file_sha256, keep_heap, write_atomic
+from .images import GLANCES, LOOK_SIZE, mean_of_glances, soft_box
 from .guided import guided_alpha
 
 # %% ../nbs/product/onnx.ipynb #6f33ea56
-def _probabilities(net, x): return net(x).softmax(1)
+def _probabilities(net, x):
+    "Softmax, written out: for the one operation the runtime moves the channels to the end, in ten times the time"
+    powers = (logits := net(x)).sub(logits.amax(1, keepdim=True)).exp()
+    return powers/powers.sum(1, keepdim=True)
+
 def _rough(net, x): return net(x).clamp(0, 1)
 
 def _refinement(net, x):
@@ -29,6 +33,24 @@ def _refinement(net, x):
 
 GRAPHS = dict(trimap=(3, _probabilities), matting=(4, _rough), refine=(5, _refinement))   # channels in, what to trace
 
+# %% ../nbs/product/onnx.ipynb #o8a10002
+def _pad_in_graph(net):
+    "Let a graph's convolutions pad as TensorFlow's do, where timm works the padding out at each call"
+    import torch
+    import torch.nn.functional as F
+    from timm.layers import Conv2dSame
+    class Same(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight, stride, groups):
+            low, high = (weight.shape[-1]-stride)//2, (weight.shape[-1]-stride+1)//2   # for sizes that `stride` divides
+            return F.conv2d(F.pad(x, (low,high)*2), weight, None, stride, groups=groups)
+        @staticmethod
+        def symbolic(g, x, weight, stride, groups):
+            return g.op('Conv', x, weight, auto_pad_s='SAME_UPPER', strides_i=[stride]*2, group_i=groups)
+    for conv in net.modules():
+        if not isinstance(conv, Conv2dSame): continue
+        conv.forward = lambda x, conv=conv: Same.apply(x, conv.weight, conv.stride[0], conv.groups)
+
 # %% ../nbs/product/onnx.ipynb #09e7cb8d
 def _traced(name, net):
     "The graph of a network, weights inside and called as in the network"
@@ -39,6 +61,7 @@ def _traced(name, net):
             super().__init__()
             self.net = net
         def forward(self, x): return forward(self.net, x)
+    _pad_in_graph(net)
     file, axes = io.BytesIO(), {0:'batch', 2:'height', 3:'width'}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # the tracer doubts sizes that it takes as fixed: all are multiples of 32
@@ -135,7 +158,7 @@ def _open_session(file, device, threads):
     ort, weights = _runtime(), Path(file).with_suffix('.safetensors')
     options, again = ort.SessionOptions(), f'Export it again: dim_export {weights.parent}'
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    options.enable_cpu_mem_arena = False   # 200 MB less, for a twelfth of the time
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False   # the heap is kept, see below
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')   # the other sessions want the cores, too
     providers = _providers(device)
     if not weights.is_file(): raise FileNotFoundError(f'{weights}: no weights there. {again}')
@@ -156,6 +179,7 @@ class OnnxNets:
         device:str='cpu',  # 'cpu' or 'cuda'
         threads:int=None,  # Of each session; None: `session_threads()`
     ):
+        keep_heap(1 << 28)
         self.files, self.device, self.threads = files, str(device), threads or session_threads()
         self.sessions = {name: _open_session(file, self.device, self.threads) for name, file in files.items()}
     def __reduce__(self): return OnnxNets, (self.files, self.device, self.threads)
@@ -178,11 +202,11 @@ def _planes(*arrays):
 def trimap_probs(self:OnnxNets,
     image:np.ndarray,   # HxWx3 uint8
     size:int=LOOK_SIZE, # Long side at which the network looks, px
+    shares=GLANCES,     # Of `size`: a glance at each, the mean of all
 )->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
-    "What the trimap network sees in a picture and in its mirror image, on average"
-    looks = _planes(look_image(image, size))
-    plain, mirrored = self.run('trimap', np.concatenate([looks, looks[...,::-1]]))
-    return ((plain + mirrored[...,::-1])/2).transpose(1,2,0)
+    "What the trimap network sees in a picture"
+    def see(picture): return self.run('trimap', _planes(picture))[0].transpose(1,2,0)
+    return mean_of_glances(see, image, size, shares)
 
 @patch
 def rough_alpha(self:OnnxNets,

@@ -14,7 +14,8 @@ from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from .images import LOOK_SIZE, composite, cover, read_image, resize_to, row_strips, to_byte
+from .files import keep_heap
+from .images import GLANCES, LOOK_SIZE, composite, cover, read_image, resize_to, row_strips, to_byte
 from .trimaps import (TRIMAP_FG, TRIMAP_UNKNOWN, force_known, probs_to_trimap, read_trimap, settle_known,
     shrink_trimap, sure_known)
 from .labels import foreground_colours
@@ -155,10 +156,10 @@ class TorchNets:
 
 # %% ../nbs/product/pipeline.ipynb #c192808d
 @patch
-def trimap_probs(self:TorchNets, image:np.ndarray, size:int=LOOK_SIZE)->np.ndarray:
+def trimap_probs(self:TorchNets, image:np.ndarray, size:int=LOOK_SIZE, shares=GLANCES)->np.ndarray:
     "HxWx3 uint8 → hxwx3 float32 at the network's size: probability of background, unknown, foreground"
     from dim_nb.trimap_net import trimap_probs
-    with self.predicting(): return trimap_probs(self.trimap_net, image, size)
+    with self.predicting(): return trimap_probs(self.trimap_net, image, size, shares)
 
 @patch
 def rough_alpha(self:TorchNets, image:np.ndarray, trimap:np.ndarray)->np.ndarray:
@@ -233,7 +234,6 @@ def _load_torch(folder, device, half):
         try: from dim_nb.unet import load_net
         except ImportError as e:
             raise ImportError(f"backend 'torch' needs {e.name}: pip install 'dim_nb[train]'") from None
-        from dim_nb.training import keep_heap
     device = device or ('cuda' if torch_cuda() else 'cpu')
     if device.startswith('cuda') and not torch_cuda(): raise ValueError(f'device {device}: torch has no CUDA here')
     keep_heap()

@@ -15,11 +15,11 @@ from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib, set_seed, trainable_params
 from fastcore.meta import delegates
 from . import __version__
-from .files import cache_dir, command, file_sha256, shown_name, write_atomic, write_sums
+from .files import cache_dir, command, file_sha256, keep_heap, shown_name, write_atomic, write_sums
 from .datasets import composition_sources, data_fingerprint
 from .labels import prepare_foregrounds
 from .compose import Composer
-from .training import SCHEDULES, Diverged, Frozen, WeightsError, first_alone, fit_resumable, keep_heap
+from .training import SCHEDULES, Diverged, Frozen, WeightsError, first_alone, fit_resumable
 from .training import load_weights, save_weights
 from .loaders import matting_dls
 from .unet import load_net, unet_splitter

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'Diverged', 'RunSaver', 'WeightAverage', 'WeightsError', 'save_weights', 'read_weights', 'set_weights',
-           'load_weights', 'mean_net', 'RunError', 'first_alone', 'together', 'fit_resumable', 'Frozen', 'HalfOnCpu',
-           'keep_heap']
+           'load_weights', 'mean_net', 'RunError', 'first_alone', 'together', 'fit_resumable', 'Frozen', 'HalfOnCpu']
 
 # %% ../nbs/toolbox/training.ipynb #n4bbc048
-import ctypes, json, pickle, time, zipfile
+import json, pickle, time, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -416,10 +415,3 @@ def _restore(learn, state, run):
     for p, values in learn.opt.state.items():
         learn.opt.state[p] = {k: v.to(p.device) if isinstance(v, torch.Tensor) else v for k,v in values.items()}
     _set_random(state['random'])
-
-# %% ../nbs/toolbox/training.ipynb #023cfc40
-def keep_heap():
-    "Let the C library keep freed memory instead of returning it to the system; does something with glibc alone"
-    try: mallopt = ctypes.CDLL('libc.so.6').mallopt
-    except (OSError, AttributeError): return False
-    return all([mallopt(-4, 0), mallopt(-1, 2**31-1), mallopt(-2, 2**28)]) # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD

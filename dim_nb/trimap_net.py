@@ -9,7 +9,7 @@ __all__ = ['trimap_unet', 'TrimapLoss', 'unknown_share', 'wrong_known', 'trimap_
 import numpy as np, torch
 from torch import nn
 from fastai.losses import CrossEntropyLossFlat
-from .images import LOOK_SIZE, look_image
+from .images import GLANCES, LOOK_SIZE, mean_of_glances
 from .trimaps import probs_to_trimap
 from .tensors import Trimap, to_array, to_tensor
 from .unet import build_net
@@ -47,14 +47,12 @@ def trimap_probs(
     net:nn.Module,
     image:np.ndarray,   # HxWx3 uint8
     size:int=LOOK_SIZE, # Long side at which the network looks, px
-    flip:bool=True,     # Look at the mirror image too, and take the mean of both
+    shares=GLANCES,     # Of `size`: a glance at each, the mean of all; (1,): one glance
 )->np.ndarray:          # hxwx3 float32 at the network's size: probability of background, unknown, foreground
     "What the trimap network sees, at its own size"
-    x = to_tensor(look_image(image, size), next(net.parameters()).device)
-    if flip: x = torch.cat([x, x.flip(3)])
-    probs = net.eval()(x).softmax(1)
-    if flip: probs = (probs[:1] + probs[1:].flip(3))/2
-    return to_array(probs)
+    device = next(net.parameters()).device
+    def see(picture): return to_array(net.eval()(to_tensor(picture, device)).softmax(1))
+    return mean_of_glances(see, image, size, shares)
 
 # %% ../nbs/02_trimap_unet.ipynb #c514ef89
 def predict_trimap(

@@ -10,7 +10,7 @@ import inspect, json, shutil, subprocess, sys, tarfile, tempfile
 from pathlib import Path
 from fastcore.script import call_parse
 from .files import cache_dir, write_atomic
-from .images import read_image, work_size, write_png
+from .images import GLANCES, read_image, work_size, write_png
 from .onnx import GRAPHS, OnnxNets
 from .looks import SEEN
 from .pipeline import PERSON, WEIGHTS, PortraitMatter
@@ -56,7 +56,7 @@ def page_config(
     "What the page has to know, from the defaults of the functions that it repeats"
     files = {f'{n}{s}': (Path(weights)/f'{n}{s}').stat().st_size for n in GRAPHS for s in ('.onnx', '.safetensors')}
     return dict(size=_default(PortraitMatter.__init__, 'size'), smallest=_default(work_size, 'smallest'),
-                look=_default(OnnxNets.trimap_probs, 'size'), sure=_default(sure_known, 'least'),
+                look=_default(OnnxNets.trimap_probs, 'size'), glances=GLANCES, sure=_default(sure_known, 'least'),
                 seen=SEEN, person=PERSON,
                 **{k: _default(probs_to_trimap, k) for k in ('fg', 'bg', 'island')}, files=files, samples=samples)
 

@@ -222,3 +222,35 @@ def test_progress(monkeypatch):
 def test_files_imports_nothing_heavy():
     code = "import sys, dim_nb.files; bad=[m for m in ('torch','fastai','matplotlib','pandas','IPython','cv2','numba','scipy') if m in sys.modules]; assert not bad, bad"
     subprocess.run([sys.executable,'-c',code], check=True)
+
+# --- memory that is freed ------------------------------------------------------
+
+ASKED = """
+import ctypes
+from dim_nb import files
+asked = []
+class Library:
+    def __init__(self, name):
+        if {missing}: raise OSError(name)
+    def mallopt(self, *how): return asked.append(how) or 1
+ctypes.CDLL = Library
+said = [files.keep_heap(*o) for o in {calls}]
+print(said, asked)
+"""
+
+def asked(calls, missing=False, **env):
+    "What `keep_heap` says, and what it asks the C library for, in a fresh process"
+    words = [sys.executable, '-c', ASKED.format(calls=calls, missing=missing)]
+    return subprocess.check_output(words, text=True, env={**os.environ, **env}).strip()
+
+def test_freed_memory_is_kept_as_asked_and_never_less():
+    some = '[(-3, 256), (-1, 1024)'
+    assert asked([(1024,)]) == f'[True] {some}]'
+    assert asked([(1024,), (512,), (1024,)]) == f'[True, True, True] {some}]'
+    assert asked([(1024,), (2048,)]) == f'[True, True] {some}, (-3, 512), (-1, 2048)]'
+    everything = asked([()])
+    assert asked([(), (1024,)]) == everything.replace('[True]', '[True, True]')   # all is more than some
+
+def test_memory_is_left_as_it_is_where_glibc_is_not_or_the_user_has_decided():
+    assert asked([(1024,), ()], missing=True) == '[False, False] []'
+    assert asked([(1024,)], MALLOC_TRIM_THRESHOLD_='100000') == '[False] []'

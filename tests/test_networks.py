@@ -1,5 +1,5 @@
 "Losses, metrics and predictions of the three networks, at odd sizes and at the edges."
-import numpy as np, pytest, torch
+import cv2, numpy as np, pytest, torch
 from dim_nb.matting import MattingLoss, OwnTrimaps, alpha_loss, known_mad, laplacian_loss, matting_unet, predict_alpha, unknown_mad
 from dim_nb.refine import RefineNet, RefinedMatting, refine_alpha
 from dim_nb.trimap_net import TrimapLoss, predict_trimap, trimap_probs, trimap_unet
@@ -20,8 +20,16 @@ def test_predictions_have_the_pictures_size(size):
         assert fine.shape == size and 0 <= fine.min() and fine.max() <= 1
 
 def test_the_mirror_image_gets_the_mirrored_answer():
-    net, image = trimap_unet(**THIN).eval(), picture(64, 96)
-    assert np.allclose(trimap_probs(net, image, 96)[:,::-1], trimap_probs(net, image[:,::-1].copy(), 96), atol=1e-4)
+    "Where both glances have one size, a picture and its mirror image are the same two pictures"
+    net, image, mirror = trimap_unet(**THIN).eval(), picture(64, 96), picture(64, 96)[:,::-1].copy()
+    assert np.allclose(trimap_probs(net, image, 96, (1,1))[:,::-1], trimap_probs(net, mirror, 96, (1,1)), atol=1e-4)
+
+def test_a_look_is_the_mean_of_its_glances():
+    net, image = trimap_unet(**THIN).eval(), picture(416, 352)
+    glances = [trimap_probs(net, image, size, (1,)) for size in (416, 320)]
+    glances.insert(1, trimap_probs(net, image[:,::-1].copy(), 352, (1,))[:,::-1])
+    mean = sum(cv2.resize(np.ascontiguousarray(o), glances[0].shape[1::-1]) for o in glances)/3
+    assert np.allclose(trimap_probs(net, image), mean, atol=1e-4)
 
 def test_the_defaults_fit_the_old_shipped_files():
     assert trimap_unet().spec == dict(decoder='dynamic', encoder='lite0', n_in=3, n_out=3, last_cross=False, y_range=None)

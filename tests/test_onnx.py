@@ -47,6 +47,14 @@ def test_a_batch_of_three_agrees_with_torch(nets, by_torch, name):
     x = np.random.default_rng(0).random((3, GRAPHS[name][0], 96, 160)).astype(np.float32)
     assert np.abs(nets.run(name, x)-run_torch(by_torch, name, x)).max() <= 1e-3
 
+@pytest.mark.parametrize('name', ['trimap', 'matting'])
+def test_the_graphs_pad_by_themselves(name):
+    "timm's padding is no arithmetic on sizes and no copy of all planes, but a word of the convolution's"
+    nodes = pytest.importorskip('onnx').load(FILES[name], load_external_data=False).graph.node
+    assert not {'Pad', 'Softmax', 'ConstantOfShape'} & {o.op_type for o in nodes} and len(nodes) < 700
+    words = [a.s for o in nodes if o.op_type == 'Conv' for a in o.attribute if a.name == 'auto_pad']
+    assert words == [b'SAME_UPPER']*5
+
 def save_random(folder, name, spec):
     "A network of random weights and lively batch norms, saved for shipping"
     import torch

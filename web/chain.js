@@ -27,16 +27,24 @@ function mirrored(p) {
   return out;
 }
 
-async function trimapProbs(ort, nets, image, size) { // the mean of a look at the picture and of one at its mirror image
+async function glance(ort, nets, image, size, turned) { // at the picture, or at its mirror image
   const [w, h] = lookSize(image.w, image.h, size);
   const small = resize(image, w, h, Math.max(image.w, image.h) > size ? 'area' : 'linear');
-  const plain = await run(nets.trimap, input(ort, [small]).tensor);
-  const turned = await run(nets.trimap, input(ort, [mirrored(small)]).tensor);
-  const probs = plane(w, h, 3);
-  for (let k = 0; k < 3; k++) for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) {
-    probs.data[(y * w + x) * 3 + k] = (plain[(k * h + y) * w + x] + turned[(k * h + y) * w + w - 1 - x]) / 2;
+  const y = await run(nets.trimap, input(ort, [turned ? mirrored(small) : small]).tensor), probs = plane(w, h, 3);
+  for (let k = 0; k < 3; k++) for (let i = 0; i < w * h; i++) probs.data[i * 3 + k] = y[k * w * h + i];
+  return turned ? mirrored(probs) : probs;
+}
+
+async function trimapProbs(ort, nets, image, size, shares) { // the mean of several glances, every second one at the mirror image
+  let total = null;
+  for (const [i, share] of shares.entries()) {
+    const probs = await glance(ort, nets, image, 32 * Math.round(size * share / 32), i % 2);
+    if (!total) { total = probs; continue; }
+    const large = resize(probs, total.w, total.h, 'linear');
+    for (let j = 0; j < large.data.length; j++) total.data[j] += large.data[j];
   }
-  return probs;
+  for (let j = 0; j < total.data.length; j++) total.data[j] /= shares.length;
+  return total;
 }
 
 async function roughAlpha(ort, nets, image, trimap) {
@@ -78,7 +86,7 @@ export async function cutOut(ort, nets, config, photo, drawn, tell) {
 
   let known;
   if (drawn) known = { trimap: drawn, sure: new Uint8Array(sw * sh) };
-  else known = probsToTrimap(await trimapProbs(ort, nets, small, config.look), sw, sh, config);
+  else known = probsToTrimap(await trimapProbs(ort, nets, small, config.look, config.glances), sw, sh, config);
   lap('trimap');
   tell('trimap', { w: sw, h: sh, data: known.trimap });
 
