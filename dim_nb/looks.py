@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'MOST', 'CLOSER', 'NEAREST', 'LARGER', 'LONG', 'WINDOW', 'WINDOWS', 'SURE', 'TURN', 'NOBODY', 'FOUND',
-           'AGREED', 'SEEN', 'OPEN', 'COVERED', 'SHARE', 'coarse_alpha', 'peak', 'person_parts', 'decided', 'Look',
-           'place', 'look_at', 'closer_boxes', 'is_closer', 'agreement', 'look_closer', 'looks_closer', 'long_look',
-           'best_turn', 'covered', 'believed', 'look_in_windows', 'Seen', 'find_people']
+           'AGREED', 'SEEN', 'CLEAR', 'SAME', 'OPEN', 'COVERED', 'SHARE', 'coarse_alpha', 'peak', 'person_parts',
+           'decided', 'Look', 'place', 'look_at', 'closer_boxes', 'is_closer', 'agreement', 'look_closer',
+           'looks_closer', 'long_look', 'best_turn', 'covered', 'believed', 'look_in_windows', 'Seen', 'find_people']
 
 # %% ../nbs/product/looks.ipynb #k80e92cd
 from dataclasses import dataclass
@@ -183,6 +183,7 @@ def best_turn(nets, first:Look)->int: # Quarter turns, counterclockwise as `np.r
 # %% ../nbs/product/looks.ipynb #kf9463a5
 NOBODY, FOUND = .2, .6   # certainties: below the first nobody is there, from the second on somebody is
 AGREED, SEEN = .5, .5    # closer looks must agree so far; a first look with such a peak has seen somebody
+CLEAR, SAME = .35, .85   # … and one so decided has seen her clearly: then they must agree so far
 OPEN, COVERED = .6, .8   # p(background) below which a pixel is open; so much of that must be looked at closer
 
 def covered(first:Look, near)->float: # 0..1
@@ -198,7 +199,8 @@ def believed(first:Look, near)->list:
     if not found: return []
     agreed = [o for o in found if o.agreed >= AGREED]
     kept = [o for o in agreed or found if o.box == first.box] or agreed or found
-    doubted = len(agreed) < len(found) or covered(first, kept) < COVERED
+    least = SAME if decided(first.probs) >= CLEAR else AGREED
+    doubted = min(o.agreed for o in found) < least or covered(first, kept) < COVERED
     if not doubted or peak(first.probs) < SEEN: return kept
     return [Look(first.box, first.small, first.probs, max(o.agreed for o in found))]
 

@@ -82,16 +82,21 @@ def test_a_turn_is_found_back(turn):
     assert find_people(Upright(), lying).turn == turn and find_people(Upright(), picture).turn == 0
 
 def test_which_looks_are_believed():
-    def look(box, peak, agreed=1.):
+    def look(box, peak, agreed=1., band=0.):
+        "With a person of that peak; `band` of her is unknown"
         probs = np.zeros((20, 20, 3), np.float32)
-        probs[..., 0], probs[2:8, 2:8] = 1, (1-peak, 0, peak)
+        probs[..., 0], probs[2:8, 2:8] = 1, (1-peak, band, peak-band)
         return Look(tuple(slice(*o) for o in box), None, probs, agreed)
     whole, part, other = ((0, 90), (0, 90)), ((0, 40), (0, 40)), ((50, 90), (50, 90))
-    agrees, differs, nobody = look(part, .9, .8), look(other, .9, .3), look(other, .9, .1)
+    agrees, nearly, differs, nobody = (look(*o) for o in ((part, .9, .9), (part, .9, .7), (other, .9, .3), (other, .9, .1)))
     assert believed(look(whole, .9), [nobody]) == []
     assert believed(look(whole, .9), [agrees, nobody]) == [agrees]
     kept, = believed(look(whole, .9), [agrees, differs])        # another story: what the first look saw stays
-    assert kept.box == look(whole, 1).box and kept.agreed == .8
+    assert kept.box == look(whole, 1).box and kept.agreed == .9
+    kept, = believed(look(whole, .9), [nearly])                 # the first look saw her clearly, and a part of her is lost
+    assert kept.box == look(whole, 1).box and kept.agreed == .7
+    assert believed(look(whole, .9, band=.7), [nearly]) == [nearly]   # it saw little more than a band
+    assert believed(look(whole, .2), [nearly]) == [nearly]
     assert believed(look(whole, .2), [agrees, differs]) == [agrees]   # it had seen nobody
     assert believed(look(whole, .2), [differs]) == [differs]
     closer = look(whole, .9, .9)
