@@ -520,8 +520,7 @@ def work_size(
     return max(1, round(h*k)), max(1, round(w*k))
 
 # %% ../nbs/toolbox/images.ipynb #nd71c0de
-LOOK_SIZE = 416           # px: the long side at which the trimap network looks
-GLANCES = (1, .85, .77)   # what a look consists of: sizes as shares of that, every second one of the mirror image
+LOOK_SIZE = 416   # px: the long side at which the trimap network looks
 
 def net_size(
     h, w,         # Size of an image, px
@@ -540,6 +539,9 @@ def look_image(
     h, w = net_size(*image.shape[:2], size)
     how = cv2.INTER_AREA if max(image.shape) > size else cv2.INTER_LINEAR
     return cv2.resize(image, (w,h), interpolation=how)
+
+# %% ../nbs/toolbox/images.ipynb #g8a10002
+GLANCES = (1, .85, .77)   # what a look consists of: sizes as shares of its own, every second one of the mirror image
 
 def mean_of_glances(
     see:callable,       # hxwx3 uint8 → hxwx3 float32, probabilities

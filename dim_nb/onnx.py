@@ -158,7 +158,7 @@ def _open_session(file, device, threads):
     ort, weights = _runtime(), Path(file).with_suffix('.safetensors')
     options, again = ort.SessionOptions(), f'Export it again: dim_export {weights.parent}'
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False   # the heap is kept, see below
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False   # the heap is kept instead
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')   # the other sessions want the cores, too
     providers = _providers(device)
     if not weights.is_file(): raise FileNotFoundError(f'{weights}: no weights there. {again}')
